@@ -1,0 +1,24 @@
+"""Errors whose message is one clear sentence that a person can act on.
+
+The command line prints the message and exits non-zero; a page shows it; neither shows a traceback.
+"""
+
+
+class JepaScoreError(Exception):
+    """Base of every error that we raise on purpose."""
+
+
+class EncoderError(JepaScoreError):
+    """An encoder is unknown, its weights are out of reach, or they do not fit."""
+
+
+class DatasetError(JepaScoreError):
+    """A dataset is unknown, missing, gated, offline, empty or damaged."""
+
+
+class ImageError(JepaScoreError):
+    """One image cannot be read; the run records the reason and goes on."""
+
+
+class RunError(JepaScoreError):
+    """A run folder is missing, damaged or in use, or a run cannot start."""
