@@ -1,0 +1,103 @@
+"""Datasets by id: folders, Parquet, the Hugging Face hub, torchvision, and the built-in demo sets."""
+
+import difflib
+from pathlib import Path
+
+from jepascore_core.datasets.base import UNLABELLED, Dataset, Item, sample
+from jepascore_core.datasets.keys import printable
+from jepascore_core.datasets.table import DATASETS, KINDS, SYNONYMS, DatasetEntry
+from jepascore_core.errors import DatasetError
+
+__all__ = ["DATASETS", "KINDS", "UNLABELLED", "Dataset", "DatasetEntry", "Item", "expand", "load_dataset", "sample"]
+
+_KIND_NAMES = tuple(kind.id.partition(":")[0] for kind in KINDS)
+
+
+def load_dataset(dataset_id: str) -> Dataset:
+    """Open a dataset.
+
+    Args:
+        dataset_id: ``folder:<path>``, ``parquet:<path>``, ``hf:<owner>/<repository>[/<configuration>][:<split>]``,
+            ``torchvision:<Name>[:<split>]``, ``demo:<name>``, an alias of ``DATASETS``, or the path of a folder or
+            Parquet file that exists.
+
+    Returns:
+        The dataset; nothing but its list of images has been read.
+
+    Raises:
+        DatasetError: Unknown, missing, gated, offline, empty or damaged; the message says what to do.
+    """
+    kind, _, rest = expand(dataset_id).partition(":")
+    if not rest:
+        raise DatasetError(f"{kind}: needs a name or path after the colon.")
+    if kind == "demo":
+        from jepascore_core.datasets.demo import demo_dataset
+
+        return demo_dataset(rest)
+    if kind == "hf":
+        from jepascore_core.datasets.hub import open_hub
+
+        return open_hub(f"hf:{rest}")
+    if kind == "torchvision":
+        from jepascore_core.datasets.vision import open_vision
+
+        return open_vision(f"torchvision:{rest}")
+    path = _path(rest)
+    if kind == "parquet":
+        from jepascore_core.datasets.parquet import ParquetDataset
+
+        return ParquetDataset(f"parquet:{rest}", path)
+    from jepascore_core.datasets.folder import open_folder
+
+    return open_folder(f"folder:{rest}", path)
+
+
+def expand(dataset_id: str) -> str:
+    """Turn an alias or a bare path into an id that names its kind.
+
+    Args:
+        dataset_id: Anything that ``load_dataset`` takes.
+
+    Returns:
+        The same dataset as ``kind:rest``.
+
+    Raises:
+        DatasetError: Neither a known id nor a path that exists.
+    """
+    dataset_id = SYNONYMS.get(dataset_id, dataset_id)
+    targets = {entry.id: entry.target for entry in DATASETS}
+    if dataset_id in targets:
+        return targets[dataset_id]
+    if dataset_id.partition(":")[0] in _KIND_NAMES and ":" in dataset_id:
+        return dataset_id
+    path = _path(dataset_id)
+    if dataset_id and _exists(path):
+        return f"{'parquet' if _is_parquet(path) else 'folder'}:{dataset_id}"
+    close = ", ".join(difflib.get_close_matches(dataset_id, [*targets, *SYNONYMS], 3, 0))
+    raise DatasetError(f"There is no dataset or path {printable(dataset_id)!r}; the closest are {close}.")
+
+
+def _path(text: str) -> Path:
+    """A path, with ``~`` for the home folder where there is one of that name."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~nobody-of-this-name
+        return Path(text)
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file or folder, whatever the text."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_parquet(path: Path) -> bool:
+    """A ``.parquet`` file, or a folder with one directly inside."""
+    if path.is_file():
+        return path.suffix.lower() == ".parquet"
+    try:
+        return any(entry.suffix.lower() == ".parquet" and entry.is_file() for entry in path.iterdir())
+    except OSError:
+        return False
