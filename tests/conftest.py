@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core; threads of all of them would fight over it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait give their core to the other worker
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,320 @@
+"""Command line: ``python -m jepascore_core``.
+
+Results go to stdout, progress and errors to stderr, so that a shell can use the one and a person read the other.
+Heavy modules are imported by the command that needs them: ``--help`` and ``runs`` do not wait for torch.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jepascore_core.errors import JepaScoreError, RunError
+
+# On a machine shared with other work, torch's waiting threads would burn the cores that the work needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+app = typer.Typer(
+    name="jepascore_core",
+    help="Which images a pretrained encoder finds likely, which it finds strange, and why.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+RunsDir = Annotated[
+    Path | None, typer.Option(help="Folder of runs. Default: $JEPASCORE_HOME/runs, else ~/.jepascore/runs.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, as `runs` lists it, or its folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Job = Annotated[Path | None, typer.Option("--job", hidden=True)]
+
+
+def example(command: str) -> str:
+    """Help text with an example of the command."""
+    return f"Example: `python -m jepascore_core {command}`"
+
+
+@app.command(epilog=example("score --encoder demo:jepa-tiny --dataset folder:photos --per-class 100"))
+def score(
+    encoder: Annotated[str, typer.Option(help="Encoder id; `encoders` lists presets.")],
+    dataset: Annotated[str, typer.Option(help="Dataset id; `datasets` lists known ones. A path will do.")],
+    per_class: Annotated[int | None, typer.Option(help="Most images of each class.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Most images in total, classes in turn.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sample and of the views.")] = 0,
+    classes: Annotated[str | None, typer.Option(help="Class names to keep, comma-separated.")] = None,
+    device: Device = "auto",
+    views: Annotated[int, typer.Option(help="Augmented views T of eq. (4); 1 is eq. (5).")] = 1,
+    input_size: Annotated[int | None, typer.Option(help="Side of the encoder's input in pixels.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images scored together; chosen by itself.")] = None,
+    precision: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    random_weights: Annotated[bool, typer.Option(help="Do not load the weights: a control.")] = False,
+    runs_dir: RunsDir = None,
+    job: Job = None,
+) -> None:
+    """Score a dataset under an encoder. Asked again, the same request resumes or returns at once.
+
+    The last line of stdout is the run's folder.
+    """
+    from jepascore_core.request import RunRequest, split_classes
+
+    request = RunRequest(
+        encoder_id=encoder,
+        dataset_id=dataset,
+        per_class=per_class,
+        limit=limit,
+        seed=seed,
+        classes=split_classes(classes),
+        device=device,
+        views=views,
+        pretrained=not random_weights,
+        input_size=input_size,
+        precision=precision,
+        batch_size=batch_size,
+    )
+    _score_all([request], runs_dir, job)
+
+
+@app.command(epilog=example("demo"))
+def demo(device: Device = "auto", runs_dir: RunsDir = None, job: Job = None) -> None:
+    """Score the demo datasets with the demo encoder, and with its untrained twin as a control; needs no network."""
+    from jepascore_core.jobs import demo_requests
+
+    _score_all(demo_requests(device=device), runs_dir, job)
+
+
+@app.command(epilog=example("runs --json"))
+def runs(as_json: Json = False, runs_dir: RunsDir = None) -> None:
+    """List the runs, newest first."""
+    from jepascore_core.store import list_runs, runs_home
+
+    listed = [_run_facts(run) for run in list_runs(runs_home(runs_dir))]
+    _print(listed, as_json, ["name", "state", "done", "failed", "planned", "problem"])
+
+
+@app.command(epilog=example("show jepa-tiny-photos-0123456789 --n 3"))
+def show(
+    run: RunName,
+    n: Annotated[int, typer.Option("--n", min=1, help="Least and most likely images of each class.")] = 5,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Show one run: counts, the least and most likely images of each class, what failed."""
+    from jepascore_core import store
+
+    opened = store.open_run(run, runs_dir)
+    classes = store.class_counts(opened).to_dict("records")
+    for row in classes:
+        for which in ("least", "most"):
+            chosen = store.extremes(opened, n, which=which, class_name=row["class_name"])
+            row[which] = chosen[["key", "score"]].to_dict("records")
+    failures = store.failures(opened)[["key", "error"]].to_dict("records")
+    facts = _run_facts(opened) | {"classes": classes, "failures": failures}
+    if as_json:
+        _print_json(facts)
+        return
+    typer.echo(f"{opened.label}: {facts['done']} of {facts['planned']} scored, {facts['failed']} failed")
+    for row in classes:
+        median = "–" if row["median"] != row["median"] else f"{row['median']:.2f}"
+        typer.echo(f"\n{row['class_name'] or 'all images'}: {row['n']} images, median {median} nats")
+        for which in ("least", "most"):
+            for image in row[which]:
+                typer.echo(f"  {which:>5}  {image['score']:>9.2f}  {_one_line(image['key'])}")
+    for failure in failures:
+        typer.echo(f"failed  {_one_line(failure['key'])}: {_one_line(failure['error'])}")
+
+
+@app.command(epilog=example("export jepa-tiny-photos-0123456789 --to scores.csv"))
+def export(
+    run: RunName,
+    to: Annotated[Path, typer.Option(help="File to write: .csv, .parquet, or .txt (keys only).")],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write a run's rows to a file. The last line of stdout is the file."""
+    from jepascore_core import store
+
+    count = store.export(store.open_run(run, runs_dir), to)
+    typer.echo(f"{count} rows", err=True)
+    typer.echo(to)
+
+
+@app.command(epilog=example("encoders --json"))
+def encoders(as_json: Json = False, runs_dir: RunsDir = None) -> None:
+    """List the preset encoders; any other timm or open_clip name works too."""
+    from dataclasses import asdict
+
+    from jepascore_core.encoders.presets import PRESETS
+
+    rows = [asdict(spec) for spec in PRESETS]
+    _print(rows, as_json, ["id", "name", "embedding_dim", "pooling", "null_dim", "licence", "paper"])
+
+
+@app.command(epilog=example("datasets"))
+def datasets(as_json: Json = False, runs_dir: RunsDir = None) -> None:
+    """List the known datasets; folder:, parquet:, hf: and torchvision: reach any other."""
+    from dataclasses import asdict
+
+    from jepascore_core.datasets import DATASETS
+
+    rows = [asdict(known) for known in DATASETS]
+    _print(rows, as_json, list(rows[0]))
+
+
+@app.command(epilog=example("train --out my-encoder.safetensors --objective vicreg --steps 500"))
+def train(
+    out: Annotated[Path, typer.Option(help="File of the trained encoder, ending in .safetensors.")],
+    dataset: Annotated[str, typer.Option(help="Dataset id. demo:photos means its training crops.")] = "demo:photos",
+    objective: Annotated[str, typer.Option(help="sigreg or vicreg.")] = "sigreg",
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images a step.")] = 128,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 4e-3,
+    weight: Annotated[float, typer.Option(help="Share of the anti-collapse term, 0 to 1.")] = 0.5,
+    embedding_dim: Annotated[int, typer.Option(min=2, help="D.")] = 16,
+    input_size: Annotated[int, typer.Option(min=16, help="Side of the input in pixels.")] = 48,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches, views and slices.")] = 0,
+    device: Device = "auto",
+    runs_dir: RunsDir = None,
+) -> None:
+    """Train a small JEPA on a dataset and write its weights. Asked again after a stop, it resumes.
+
+    The last line of stdout is the trained encoder's id.
+    """
+    from jepascore_core.processes import stop_on_signals
+    from jepascore_core.trainer import TrainConfig, train
+
+    config = TrainConfig(
+        objective=objective,
+        dataset=dataset,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        weight=weight,
+        embedding_dim=embedding_dim,
+        input_size=input_size,
+        seed=seed,
+        device=device,
+    )
+    with _progress_bar("training") as advance, stop_on_signals() as stop:
+        report = train(
+            config,
+            out=out,
+            stop=stop,
+            on_step=lambda record: advance(record.step, steps, f"loss {record.loss:.4f}"),
+        )
+    if not report.done:
+        raise RunError("Stopped; the same command resumes from the last checkpoint.")
+    typer.echo(f"trained in {report.elapsed_s:.0f} s on {report.images} images", err=True)
+    typer.echo(f"file:{out}")
+
+
+def _score_all(requests: list[Any], runs_dir: Path | None, job: Path | None) -> None:
+    """Score each request in turn, with a progress bar; print each run's folder."""
+    from jepascore_core.jobs import JobFile
+    from jepascore_core.processes import stop_on_signals
+    from jepascore_core.runner import score_dataset
+
+    with JobFile.attached(job) as stages, stop_on_signals() as stop:
+        for request in requests:
+            with _progress_bar(f"{request.encoder_id} · {request.dataset_id}") as advance:
+                run = score_dataset(
+                    request,
+                    runs_dir=runs_dir,
+                    stop=stop,
+                    on_stage=stages.stage,
+                    on_progress=partial(_show_progress, advance),
+                )
+            if stop.is_set():
+                raise RunError("Cancelled; what is scored is kept, and the same command resumes.")
+            typer.echo(run.path)
+
+
+def _show_progress(advance: Callable[[int, int, str], None], progress: Any) -> None:
+    """Move the bar to where a run is."""
+    note = progress.message or (f"{progress.failed} failed" if progress.failed else "")
+    advance(progress.done + progress.failed, progress.planned, note)
+
+
+@contextmanager
+def _progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on stderr; yields ``advance(done, total, note)``."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
+        task = progress.add_task(escape(title), total=None, note="")
+        yield lambda done, total, note: progress.update(task, completed=done, total=total, note=escape(note))
+
+
+def _run_facts(run: Any) -> dict[str, Any]:
+    """What a list of runs says of one."""
+    facts = {"name": run.name, "label": run.label, "path": str(run.path), "problem": run.problem or run.warning}
+    progress = run.progress()
+    meta = run.meta or {}
+    return facts | {
+        "state": progress.state,
+        "done": progress.done,
+        "failed": progress.failed,
+        "planned": progress.planned,
+        "encoder": meta.get("encoder", {}).get("id"),
+        "dataset": meta.get("dataset", {}).get("id"),
+        "created": meta.get("created"),
+    }
+
+
+def _print(rows: list[dict[str, Any]], as_json: bool, columns: list[str]) -> None:
+    """Print rows as JSON, or the columns of them as an aligned table."""
+    if as_json:
+        _print_json(rows)
+        return
+    cells = [columns, *([_one_line(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_json(value: Any) -> None:
+    """Print strict JSON: a number that is not finite becomes null."""
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=True, default=str))
+
+
+def _finite(value: Any) -> Any:
+    """The same value with NaN and infinities, which JSON does not know, as None."""
+    if isinstance(value, dict):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not -float("inf") < value < float("inf"):
+        return None
+    return value
+
+
+def _one_line(value: Any) -> str:
+    """Text that cannot break a line or move a terminal's cursor."""
+    text = "" if value is None else str(value)
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def main() -> None:
+    """Run the command line; an error that we raise on purpose is one sentence on stderr."""
+    try:
+        app()
+    except JepaScoreError as error:
+        typer.echo(_one_line(error), err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; what is scored is kept, and the same command resumes.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""DuckDB in memory over the Parquet parts of a run: no database file, nothing to lock or corrupt."""
+
+import functools
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from jepascore_core.errors import RunError
+from jepascore_core.parts import SCHEMA, problem_of, readable_parts
+
+_Answer = TypeVar("_Answer")
+
+_ATTEMPTS = 4
+_BATCH_ROWS = 4096
+_making = threading.Lock()
+
+
+def query(folder: Path, sql: str, **values: object) -> pd.DataFrame:
+    """Ask something of the rows of a run.
+
+    Parts that appear meanwhile are for the next query; a part that vanishes or proves damaged is left out.
+
+    Args:
+        folder: The run's folder.
+        sql: The question; ``rows`` is the table of all rows. Columns are read only where named.
+        values: Values of ``$name`` in the question. Text from data goes here, never into the question.
+
+    Returns:
+        The answer.
+
+    Raises:
+        RunError: The parts cannot be queried.
+    """
+    return _ask(folder, sql, values, lambda answer: answer.df())
+
+
+def query_arrow(folder: Path, sql: str, **values: object) -> pa.Table:
+    """As ``query``, for long lists of numbers: an Arrow table.
+
+    Args:
+        folder: The run's folder.
+        sql: The question.
+        values: Values of ``$name`` in the question.
+
+    Returns:
+        The answer.
+
+    Raises:
+        RunError: The parts cannot be queried.
+    """
+    return _ask(folder, sql, values, lambda answer: answer.to_arrow_table())
+
+
+def query_batches(folder: Path, sql: str, **values: object) -> Iterator[pa.RecordBatch]:
+    """As ``query``, for answers that may not fit in memory: a batch of rows at a time.
+
+    Args:
+        folder: The run's folder.
+        sql: The question.
+        values: Values of ``$name`` in the question.
+
+    Yields:
+        Batches.
+
+    Raises:
+        RunError: The parts cannot be queried.
+    """
+    paths = readable_parts(folder)
+    with _connect() as connection:
+        try:
+            yield from _relation(connection, sql, paths, values).to_arrow_reader(_BATCH_ROWS)
+        except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
+            raise RunError(_why(folder, error)) from error
+
+
+def _ask(
+    folder: Path, sql: str, values: dict[str, object], fetch: Callable[[duckdb.DuckDBPyRelation], _Answer]
+) -> _Answer:
+    """Query the parts that can be read, again when one of them turns out to be gone or damaged.
+
+    Raises:
+        RunError: The parts cannot be queried.
+    """
+    failure: Exception | None = None
+    for _ in range(_ATTEMPTS):
+        paths = readable_parts(folder)
+        with _connect() as connection:
+            try:
+                return fetch(_relation(connection, sql, paths, values))
+            except (duckdb.Error, UnicodeError) as error:
+                failure = error
+        # which part was it? Reading them all is slow, and only happens when one is damaged or gone
+        if all([problem_of(path, thorough=True) is None for path in paths]):
+            break
+    raise RunError(_why(folder, failure)) from failure
+
+
+def _relation(
+    connection: duckdb.DuckDBPyConnection, sql: str, paths: list[Path], values: dict[str, object]
+) -> duckdb.DuckDBPyRelation:
+    """The question, ready to be answered."""
+    if not paths:
+        return connection.sql(f"WITH rows AS ({_EMPTY}) {sql}", params=values)
+    parameters = {**values, "parts": [str(path) for path in paths]}
+    return connection.sql(f"WITH rows AS (FROM read_parquet($parts)) {sql}", params=parameters)
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """A connection of its own to the shared engine, since a connection serves one thread at a time."""
+    with _making:
+        return _engine().cursor()
+
+
+@functools.cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": "false",  # the network is none of a query's business
+            "temp_directory": str(Path(tempfile.gettempdir()) / "jepascore-duckdb"),
+        },
+    )
+
+
+def _empty() -> str:
+    """A table without rows that has every column of a part."""
+    kinds = {
+        "int64": "BIGINT", "int32": "INTEGER", "string": "VARCHAR", "double": "DOUBLE", "binary": "BLOB",
+        "list<element: float>": "FLOAT[]", "list<element: double>": "DOUBLE[]",
+        "list<item: float>": "FLOAT[]", "list<item: double>": "DOUBLE[]",
+    }  # fmt: skip
+    columns = [f'NULL::{kinds[str(field.type)]} AS "{field.name}"' for field in SCHEMA]
+    return f"SELECT {', '.join(columns)} WHERE false"
+
+
+_EMPTY = _empty()
+
+
+def _why(folder: Path, error: Exception | None) -> str:
+    """One sentence on what DuckDB said."""
+    first_line = str(error).strip().partition("\n")[0][:200]
+    return f"The rows of {folder.name} cannot be queried ({first_line})."

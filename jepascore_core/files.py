@@ -1,0 +1,110 @@
+"""Files that are whole or absent: written aside in the same folder, then renamed."""
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TEMPORARY = ".tmp"  # suffix of a file that is still being written; its name also begins with a dot
+
+
+@contextlib.contextmanager
+def written_aside(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it over ``path`` when the block succeeds.
+
+    Args:
+        path: File to make or replace.
+        durable: Also force the bytes to disk before the rename, so that a power cut leaves either
+            the old or the new file. Costs milliseconds.
+
+    Yields:
+        The temporary path; the block writes and closes it. It is gone if the block fails.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    try:
+        yield aside
+        if durable:
+            _sync(aside)
+        aside.replace(path)
+        if durable:
+            _sync(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what dead writers left in a folder; only for one who holds the folder's lock."""
+    for path in folder.glob(f".*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def write_json(path: Path, data: dict[str, Any], *, durable: bool = True) -> None:
+    """Replace a JSON file in one step; a reader sees the old or the new one."""
+    with written_aside(path, durable=durable) as aside:
+        aside.write_text(json.dumps(data, indent=1, allow_nan=False), encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read or does not hold a JSON object; the message says which.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is not valid JSON.") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path.name} does not hold a JSON object.")
+    return data
+
+
+def storable(text: str) -> str:
+    r"""Text that UTF-8 can hold: lone surrogates, as in undecodable file names, become escapes.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The same text, or one with ``\udcff`` spelt out.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def why(error: OSError) -> str:
+    """What the system said, without the path and the details that libraries add.
+
+    Args:
+        error: From the standard library or from Arrow.
+
+    Returns:
+        Such as ``No space left on device``.
+    """
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def _sync(path: Path) -> None:
+    """Force a file, or a folder's list of names, to disk where the system can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

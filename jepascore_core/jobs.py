@@ -1,0 +1,228 @@
+"""Long work as processes of their own: started, listed, cancelled. A closed dashboard does not end them.
+
+A job is a small JSON file under ``<runs>/.jobs`` that its process keeps up to date; beside it lie its
+log, its process id and, once someone asked for it, a mark that it is to be cancelled.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from jepascore_core.errors import RunError
+from jepascore_core.files import write_json
+from jepascore_core.job_file import ENDED, STATES, Job, JobFile, judged, read_job
+from jepascore_core.processes import HOST, identity, is_alive
+from jepascore_core.progress import read_progress
+from jepascore_core.request import RunRequest
+from jepascore_core.runs import runs_home
+
+__all__ = [
+    "ENDED",
+    "STATES",
+    "Job",
+    "JobFile",
+    "cancel",
+    "demo_requests",
+    "dismiss",
+    "list_jobs",
+    "start",
+    "start_demo",
+]
+
+_FOLDER = ".jobs"
+_DEMO = ("demo:photos", "demo:digits", "demo:galaxies")
+_children: list[subprocess.Popen[bytes]] = []  # ours, to be reaped: a zombie keeps its process id
+
+
+def start(request: RunRequest, *, runs_dir: str | Path | None = None) -> Job:
+    """Score in a process of its own.
+
+    Args:
+        request: What to score.
+        runs_dir: Where runs lie.
+
+    Returns:
+        The job; at work.
+
+    Raises:
+        RunError: The request cannot be, or the process cannot be started.
+    """
+    request.check()
+    return _start("score", ["score", *request.to_argv()], runs_home(runs_dir), request.to_json())
+
+
+def start_demo(*, runs_dir: str | Path | None = None) -> Job:
+    """Score the demo in a process of its own, once: asked again, also from another browser, gives the same job.
+
+    Args:
+        runs_dir: Where runs lie.
+
+    Returns:
+        The job at work, or the one that is done if its runs are still there.
+
+    Raises:
+        RunError: The process cannot be started.
+    """
+    home = runs_home(runs_dir)
+    with FileLock(_folder(home) / ".demo.lock"):
+        for job in list_jobs(home):
+            finished = job.state == "done" and job.runs
+            if job.kind == "demo" and (job.active or finished):
+                return job
+        return _start("demo", ["demo"], home, None)
+
+
+def demo_requests(*, device: str = "auto") -> list[RunRequest]:
+    """What the demo scores: three datasets with the trained encoder, then with its untrained twin as a control.
+
+    Args:
+        device: As ``RunRequest`` takes it.
+
+    Returns:
+        The requests, in order.
+    """
+    encoders = ("demo:jepa-tiny", "demo:jepa-tiny-untrained")
+    return [RunRequest(encoder, dataset, device=device) for encoder in encoders for dataset in _DEMO]
+
+
+def list_jobs(runs_dir: str | Path | None = None) -> list[Job]:
+    """Every job that was not dismissed, newest first; a damaged file is passed over.
+
+    Args:
+        runs_dir: Where runs lie.
+
+    Returns:
+        The jobs; those whose process is gone without a word are ``interrupted``, ``failed`` or ``cancelled``.
+    """
+    home = runs_home(runs_dir)
+    _reap()
+    written = _runs_by_process(home)
+    jobs = []
+    for path in (home / _FOLDER).glob("*.json"):  # none where nobody could ever write
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+            jobs.append(judged(read_job(path), written))
+    return sorted(jobs, key=lambda job: (job.started, job.id), reverse=True)
+
+
+def cancel(job: Job) -> None:
+    """Ask a job to finish its batch and stop; returns at once.
+
+    Args:
+        job: The job.
+
+    Raises:
+        RunError: It runs on another machine, or belongs to another user.
+    """
+    job = _current(job)
+    if not job.active:
+        return
+    if job.host not in ("", HOST):
+        raise RunError(f"This job runs on {job.host}; cancel it there.")
+    with contextlib.suppress(OSError):
+        job.path.with_suffix(".cancel").touch()  # tells a cancelled job from a killed one, if it dies too early to say
+    if job.pid is not None and is_alive(job.pid, job.process):
+        try:
+            os.kill(job.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+        except PermissionError as error:
+            raise RunError("This job belongs to another user of this machine.") from error
+
+
+def dismiss(job: Job) -> None:
+    """Forget a job that has ended; its runs stay.
+
+    Args:
+        job: The job.
+
+    Raises:
+        RunError: It is still at work.
+    """
+    if _current(job).active:
+        raise RunError("This job is still at work; cancel it first.")
+    for suffix in (".json", ".log", ".pid", ".cancel"):
+        with contextlib.suppress(OSError):
+            job.path.with_suffix(suffix).unlink()
+
+
+def _start(kind: str, command: Sequence[str], home: Path, request: dict[str, Any] | None) -> Job:
+    """Write the job's file and start its process in a session of its own.
+
+    Raises:
+        RunError: The process cannot be started.
+    """
+    moment = datetime.now(UTC)
+    path = _folder(home) / f"{moment:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}.json"
+    argv = [sys.executable, "-m", "jepascore_core", *command, f"--runs-dir={home}", f"--job={path}"]
+    job = Job(path, kind, argv, started=moment.isoformat(), request=request, host=HOST)
+    # also found when the current folder is not the project's, and not hidden by a stale installed copy
+    package = str(Path(__file__).resolve().parent.parent)
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        write_json(path, {name: value for name, value in dataclasses.asdict(job).items() if name != "path"})
+        with path.with_suffix(".log").open("wb") as log:
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # closing the dashboard's terminal does not end it
+                # threads that spin while they wait take the cores from the dashboard and from each other:
+                # measured 5 to 20 times slower where others work on the same two cores
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            )
+        _children.append(child)
+        job = dataclasses.replace(job, pid=child.pid, process=identity(child.pid))
+        write_json(path.with_suffix(".pid"), {"pid": job.pid, "process": job.process}, durable=False)
+    except OSError as error:
+        raise RunError(f"Cannot start a job in {path.parent} ({error.strerror}).") from error
+    return job
+
+
+def _folder(home: Path) -> Path:
+    """Folder of the jobs.
+
+    Raises:
+        RunError: It cannot be made.
+    """
+    folder = home / _FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot write in {home} ({error.strerror}).") from error
+    return folder
+
+
+def _current(job: Job) -> Job:
+    """The job as it is now; one that was dismissed has ended."""
+    _reap()
+    try:
+        return judged(read_job(job.path), {})
+    except (FileNotFoundError, ValueError, TypeError):
+        return dataclasses.replace(job, state="interrupted")
+
+
+def _runs_by_process(home: Path) -> dict[str, list[str]]:
+    """Names of the runs that each process was the last to write to, oldest first."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for path in home.glob("*/progress.json"):
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            progress = read_progress(path.parent)
+            if progress.process:
+                found.setdefault(progress.process, []).append((progress.heartbeat, path.parent.name))
+    return {process: [name for _, name in sorted(runs)] for process, runs in found.items()}
+
+
+def _reap() -> None:
+    """Take leave of children that have ended."""
+    _children[:] = [child for child in _children if child.poll() is None]

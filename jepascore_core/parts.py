@@ -1,0 +1,193 @@
+"""Parquet parts of a run: their columns, which of them can be read, and which images they hold."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FORMAT_VERSION = 1
+Row = dict[str, Any]
+
+_VERSION_KEY = b"jepascore_format_version"
+SCHEMA = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("key", pa.string()),
+        ("label", pa.int32()),
+        ("class_name", pa.string()),
+        ("width", pa.int32()),  # px
+        ("height", pa.int32()),  # px
+        ("jepa_score", pa.float64()),  # nats
+        ("score_error", pa.float64()),  # nats
+        ("singular_values", pa.list_(pa.float32())),  # D, descending
+        ("sphere_term", pa.float64()),  # nats
+        ("embedding", pa.list_(pa.float32())),  # D
+        ("thumbnail", pa.binary()),  # JPEG
+        ("error", pa.string()),
+        ("view_scores", pa.list_(pa.float64())),  # T, nats; null for one view
+    ],
+    metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
+)
+
+_VANISHED = "is gone"
+_DAMAGED = "is damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What a part's footer said, valid while the file keeps its size and time."""
+
+    stamp: tuple[int, int]
+    problem: str | None
+    done: int = 0
+    failed: int = 0
+
+
+_verdicts: dict[Path, _Verdict] = {}
+
+
+def part_files(folder: Path) -> list[Path]:
+    """Every part of a run, whole or damaged, in the order of writing.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Absolute paths; empty when the folder is gone.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder.absolute()) if _is_part(entry.name)]
+    except OSError:
+        return []
+    return [folder.absolute() / name for name in sorted(names)]
+
+
+def readable_parts(folder: Path) -> list[Path]:
+    """The parts that are whole; a part that is not is passed over.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Absolute paths.
+    """
+    return [path for path in part_files(folder) if problem_of(path) is None]
+
+
+def damaged_parts(folder: Path) -> dict[str, str]:
+    """The parts that cannot be read.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        What is wrong with each, by file name.
+    """
+    judged = {path.name: problem_of(path) for path in part_files(folder)}
+    return {name: problem for name, problem in judged.items() if problem and problem != _VANISHED}
+
+
+def problem_of(path: Path, *, thorough: bool = False) -> str | None:
+    """What is wrong with a part; its footer is read once, and remembered while the file stays as it is.
+
+    Args:
+        path: The part.
+        thorough: Read every page and check its checksum too.
+
+    Returns:
+        What is wrong in a few words, or None.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return _VANISHED
+    return _verdict(path, (stat.st_size, stat.st_mtime_ns), thorough).problem
+
+
+def count_rows(folder: Path) -> tuple[int, int]:
+    """Rows that are stored, from the footers alone.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Images with a score, and images with an error.
+    """
+    verdicts = [_verdicts[path] for path in readable_parts(folder)]
+    return sum(verdict.done for verdict in verdicts), sum(verdict.failed for verdict in verdicts)
+
+
+def set_damaged_aside(folder: Path) -> list[str]:
+    """Rename damaged parts, so that their images are planned again; only for one who holds the run's lock.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Names of the parts that now end in ``.damaged``.
+    """
+    names = [name for name, problem in damaged_parts(folder).items() if problem == _DAMAGED]
+    for name in names:
+        (folder / name).rename(folder / f"{name}.damaged")
+    return names
+
+
+def stored_keys(folder: Path) -> dict[str, bool]:
+    """Which images are stored.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Whether the image has a score, by key.
+    """
+    stored: dict[str, bool] = {}
+    for path in readable_parts(folder):
+        try:
+            table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=["key", "error"])
+        except (OSError, pa.ArrowException):
+            problem_of(path, thorough=True)  # remember that it is damaged
+            continue
+        stored.update(zip(table["key"].to_pylist(), table["error"].is_null().to_pylist(), strict=True))
+    return stored
+
+
+def _is_part(name: str) -> bool:
+    return re.fullmatch(r"part-\d+[-\w]*\.parquet", name) is not None
+
+
+def _verdict(path: Path, stamp: tuple[int, int], thorough: bool) -> _Verdict:
+    """The remembered verdict on a part, or a new one."""
+    known = _verdicts.get(path)
+    if known is None or known.stamp != stamp or (thorough and known.problem is None):
+        known = _examine(path, stamp, thorough)
+        _verdicts[path] = known
+    return known
+
+
+def _examine(path: Path, stamp: tuple[int, int], thorough: bool) -> _Verdict:
+    """What is wrong with a part and how many rows it has, from its footer or from all its bytes."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=thorough) as file:
+            version = (file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"").decode("ascii", "replace")
+            if version != str(FORMAT_VERSION):
+                return _Verdict(stamp, f"has format {version or 'unknown'}, not {FORMAT_VERSION}")
+            if not file.schema_arrow.equals(SCHEMA):
+                return _Verdict(stamp, "has other columns")
+            groups = range(file.num_row_groups)
+            if thorough:
+                for group in groups:
+                    file.read_row_group(group)
+            leaf = SCHEMA.get_field_index("jepa_score")  # columns before it are flat: leaf number = field number
+            failed = sum(file.metadata.row_group(group).column(leaf).statistics.null_count for group in groups)
+            return _Verdict(stamp, None, file.metadata.num_rows - failed, failed)
+    except FileNotFoundError:
+        return _Verdict(stamp, _VANISHED)
+    except PermissionError:
+        return _Verdict(stamp, "cannot be opened")
+    except (OSError, pa.ArrowException, AttributeError):  # AttributeError: statistics that say nothing
+        return _Verdict(stamp, _DAMAGED)

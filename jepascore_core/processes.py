@@ -1,0 +1,87 @@
+"""Processes: whether one that wrote down its name still runs, and how one is asked to stop."""
+
+import contextlib
+import platform
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+HOST = platform.node()
+_SAME_S = 2.0  # creation times are told in ticks and drift a little when the clock is set
+
+
+def identity(pid: int) -> str | None:
+    """Name one life of a process id, so that a reused id is not mistaken for it.
+
+    On Linux this is the boot and the tick at which the process began, which setting the clock does
+    not move; elsewhere it is the creation time in seconds.
+
+    Args:
+        pid: Process id on this machine.
+
+    Returns:
+        The name, or None when no such process runs (a zombie does not).
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        with contextlib.suppress(OSError, IndexError):
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            # the command's name, in parentheses, may hold spaces: count fields after its end
+            tick = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+            return f"{boot}:{tick}"
+        return f"{process.create_time():.2f}"
+    except (psutil.Error, OSError, ValueError, OverflowError):
+        return None
+
+
+def is_alive(pid: int, name: str | None) -> bool:
+    """Whether a process of this machine still lives the life that ``identity`` named.
+
+    Args:
+        pid: Process id.
+        name: What ``identity`` said when the id was written down; None accepts any life.
+
+    Returns:
+        True when it runs.
+    """
+    now = identity(pid)
+    if now is None or name is None or now == name:
+        return now is not None
+    with contextlib.suppress(ValueError):
+        return abs(float(now) - float(name)) < _SAME_S
+    return False
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Turn SIGTERM and the first Ctrl-C into an event; a second Ctrl-C interrupts at once.
+
+    Outside of the main thread, where handlers cannot be set, no signal sets the event.
+
+    Yields:
+        The event; work that is asked to stop looks at it.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came again.
+    """
+    stop = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

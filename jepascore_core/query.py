@@ -1,0 +1,285 @@
+"""What pages and commands ask of a run. Each question reads only the columns that it needs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from jepascore_core import parts
+from jepascore_core.database import query, query_arrow
+from jepascore_core.errors import RunError
+from jepascore_core.rule import ScoreRule, score_column
+from jepascore_core.runs import Run
+
+DEFAULT = ScoreRule()
+ENDS = ("least", "most", "random", "between")
+
+_BAND_ROWS = 4096  # enough for the 5 % quantile of a spectrum, and 20 MB at D = 1280
+_NARROW = 'index, "key", label, class_name'
+
+
+def counts(run: Run) -> dict[str, int]:
+    """How many images are planned, have a score, and have an error.
+
+    Args:
+        run: The run.
+
+    Returns:
+        ``planned``, ``done``, ``failed``.
+    """
+    done, failed = parts.count_rows(run.path)
+    return {"planned": run.planned, "done": done, "failed": failed}
+
+
+def class_counts(run: Run, *, rule: ScoreRule = DEFAULT) -> pd.DataFrame:
+    """Images, failures and median score of each class.
+
+    Args:
+        run: The run.
+        rule: Convention of the score.
+
+    Returns:
+        label, class_name, n (images with a score), failed, median (nats, NaN without a score); by label.
+    """
+    score = score_column(run, rule)
+    return query(
+        run.path,
+        f"""SELECT label, class_name, count(jepa_score) AS n, count(error) AS failed, median({score}) AS median
+        FROM rows GROUP BY label, class_name ORDER BY label, class_name""",
+    )
+
+
+def scores(run: Run, *, rule: ScoreRule = DEFAULT, classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Every score of a run.
+
+    Args:
+        run: The run.
+        rule: Convention of the score.
+        classes: Class names to keep; None keeps all.
+
+    Returns:
+        index, key, label, class_name, score (nats), score_error (nats); images with a score only, by index.
+    """
+    values: dict[str, object] = {} if classes is None else {"classes": list(classes)}
+    return query(
+        run.path,
+        f"""SELECT {_NARROW}, {score_column(run, rule)} AS score, score_error FROM rows
+        WHERE jepa_score IS NOT NULL {"" if classes is None else "AND class_name IN (SELECT unnest($classes))"}
+        ORDER BY index""",
+        **values,
+    )
+
+
+def extremes(
+    run: Run,
+    n: int,
+    *,
+    which: str = "least",
+    class_name: str | None = None,
+    rule: ScoreRule = DEFAULT,
+    seed: int = 0,
+    low: float | None = None,
+    high: float | None = None,
+    offset: int = 0,
+) -> pd.DataFrame:
+    """Images at an end of the scores, at random, or between two scores, with their thumbnails.
+
+    Args:
+        run: The run.
+        n: Most images.
+        which: ``least`` likely first, ``most`` likely first, ``random`` (seeded), or ``between`` ``low`` and
+            ``high``, both included, from least to most likely.
+        class_name: Keep one class; None keeps all.
+        rule: Convention of the score.
+        seed: Seed of ``random``.
+        low: Least score of ``between``, nats; None leaves it open.
+        high: Greatest score of ``between``, nats; None leaves it open.
+        offset: Images to pass over, for paging.
+
+    Returns:
+        index, key, label, class_name, width, height, score, score_error, thumbnail (JPEG bytes), and percentile
+        (0..100, among the kept class or all). Ties are broken by key.
+
+    Raises:
+        RunError: ``which`` is unknown.
+    """
+    if which not in ENDS:
+        raise RunError(f"There is no end {which!r}; there are {', '.join(ENDS)}.")
+    values: dict[str, object] = {"n": int(n), "skipped": int(offset)}
+    where, values = _where(class_name, values)
+    order = {"most": 'score DESC, "key"', "random": 'md5(concat("key", $seed)), "key"'}.get(which, 'score, "key"')
+    if which == "random":
+        values["seed"] = f"\0{seed}"
+    if which == "between":
+        values |= {"low": -np.inf if low is None else float(low), "high": np.inf if high is None else float(high)}
+    score = score_column(run, rule)
+    frame = query(
+        run.path,
+        f"""SELECT {_NARROW}, width, height, {score} AS score, score_error, thumbnail FROM rows
+        WHERE {where} {"AND score BETWEEN $low AND $high" if which == "between" else ""}
+        ORDER BY {order} LIMIT $n OFFSET $skipped""",
+        **values,
+    )
+    frame["thumbnail"] = [bytes(jpeg) if isinstance(jpeg, bytes | bytearray) else None for jpeg in frame["thumbnail"]]
+    frame["percentile"] = _percentiles(_sorted_scores(run, class_name, rule), frame["score"].to_numpy(float))
+    return frame
+
+
+def row(run: Run, key: str) -> dict[str, Any]:
+    """Everything that is stored of one image.
+
+    Args:
+        run: The run.
+        key: The image.
+
+    Returns:
+        Every column; lists as arrays, null as None.
+
+    Raises:
+        RunError: The run has no such image.
+    """
+    frame = query(run.path, 'SELECT * FROM rows WHERE "key" = $key LIMIT 1', key=key)
+    if frame.empty:
+        raise RunError(f"{run.name} has no image {key!r}.")
+    values = {str(name): _plain(value) for name, value in frame.iloc[0].items()}
+    if values["thumbnail"] is not None:
+        values["thumbnail"] = bytes(values["thumbnail"])
+    return values
+
+
+def neighbours_of(
+    run: Run, key: str, step: int, *, class_name: str | None = None, rule: ScoreRule = DEFAULT
+) -> str | None:
+    """The image that stands some places further in the order of scores.
+
+    Args:
+        run: The run.
+        key: Where to start; an image with a score.
+        step: Places towards likelier images; negative towards stranger ones.
+        class_name: Walk within one class; None walks through all.
+        rule: Convention of the score.
+
+    Returns:
+        Key of that image, or None beyond an end.
+    """
+    where, values = _where(class_name, {"key": key, "step": int(step)})
+    frame = query(
+        run.path,
+        f"""SELECT "key" FROM (
+            SELECT "key", row_number() OVER (ORDER BY {score_column(run, rule)}, "key") AS place FROM rows WHERE {where}
+        ) QUALIFY place = max(CASE WHEN "key" = $key THEN place END) OVER () + $step""",
+        **values,
+    )
+    return None if frame.empty else str(frame["key"].iloc[0])
+
+
+def percentile(run: Run, score: float, class_name: str | None = None, rule: ScoreRule = DEFAULT) -> float:
+    """Where a score stands in a run.
+
+    Args:
+        run: The run.
+        score: Nats.
+        class_name: Compare within one class; None compares with all.
+        rule: Convention of the run's scores.
+
+    Returns:
+        Share of images with a lower score, 0..100, equal ones counting half; NaN for a run without scores.
+    """
+    return float(_percentiles(_sorted_scores(run, class_name, rule), np.array([score]))[0])
+
+
+def spectra(
+    run: Run, *, keys: Sequence[str] | None = None, class_name: str | None = None, limit: int | None = None
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Singular values of many images.
+
+    Args:
+        run: The run.
+        keys: The images, in the order wanted; those without a score are left out. None takes all.
+        class_name: Keep one class.
+        limit: Most images. A run begins with a stratified random sample, so the first ones are that.
+
+    Returns:
+        The keys, and the singular values (N, D), descending.
+    """
+    where, values = _where(class_name, {})
+    if keys is not None:
+        where += ' AND "key" IN (SELECT unnest($keys))'
+        values["keys"] = list(keys)
+    if limit is not None:
+        values["n"] = int(limit)
+    table = query_arrow(
+        run.path,
+        f'SELECT "key", singular_values FROM rows WHERE {where} {"" if limit is None else "LIMIT $n"}',
+        **values,
+    )
+    found = table["key"].to_pylist()
+    if not found:
+        return [], np.zeros((0, run.meta["encoder"]["embedding_dim"] if run.meta else 0), np.float32)
+    stacked = table["singular_values"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)  # (N, D)
+    if keys is None:
+        return found, stacked
+    place = {key: number for number, key in enumerate(keys)}
+    order = sorted(range(len(found)), key=lambda number: place[found[number]])
+    return [found[number] for number in order], stacked[order]
+
+
+def spectrum_band(run: Run, class_name: str | None = None) -> pd.DataFrame:
+    """Median spectrum of a run, and the band that holds 90 % of its images.
+
+    Args:
+        run: The run.
+        class_name: Keep one class.
+
+    Returns:
+        k (1..D), low, median, high: quantiles 5, 50 and 95 % of σ_k, over at most 4,096 images.
+    """
+    _, values = spectra(run, class_name=class_name, limit=_BAND_ROWS)
+    bands = np.quantile(values, [0.05, 0.5, 0.95], axis=0) if len(values) else np.full((3, values.shape[1]), np.nan)
+    low, median, high = bands
+    return pd.DataFrame({"k": np.arange(1, len(low) + 1), "low": low, "median": median, "high": high})
+
+
+def failures(run: Run) -> pd.DataFrame:
+    """Images without a score.
+
+    Args:
+        run: The run.
+
+    Returns:
+        index, key, error (why); by index.
+    """
+    return query(run.path, 'SELECT index, "key", error FROM rows WHERE error IS NOT NULL ORDER BY index')
+
+
+def _where(class_name: str | None, values: dict[str, object]) -> tuple[str, dict[str, object]]:
+    """Condition of rows that have a score, of one class if asked."""
+    if class_name is None:
+        return "jepa_score IS NOT NULL", values
+    return "jepa_score IS NOT NULL AND class_name = $class_name", {**values, "class_name": class_name}
+
+
+def _sorted_scores(run: Run, class_name: str | None, rule: ScoreRule) -> NDArray[np.float64]:
+    """Scores of a class or of all, ascending, (N,)."""
+    where, values = _where(class_name, {})
+    frame = query(run.path, f"SELECT {score_column(run, rule)} AS score FROM rows WHERE {where}", **values)
+    return np.sort(frame["score"].to_numpy(float))
+
+
+def _percentiles(ascending: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mid-rank percentiles (0..100) of values among sorted scores."""
+    if not len(ascending):
+        return np.full(len(values), np.nan)
+    below, through = (np.searchsorted(ascending, values, side=side) for side in ("left", "right"))
+    return 50.0 * (below + through) / len(ascending)
+
+
+def _plain(value: Any) -> Any:
+    """A cell without pandas' several kinds of null."""
+    if isinstance(value, np.ndarray | list | bytes | bytearray):
+        return value
+    if pd.isna(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,128 @@
+"""Read, decode and transform images ahead of the scoring, in threads."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jepascore_core.datasets.base import Dataset, Item
+from jepascore_core.errors import ImageError
+from jepascore_core.views import draw_view
+
+_MAX_WORKERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One image, ready for the encoder, or why it is not.
+
+    Attributes:
+        item: Which image.
+        views: (T, C, H, W) float32, view 0 is the plain image; None when there is an error.
+        width: px, None when the image could not be read.
+        height: px.
+        thumbnail: JPEG, None when the image could not be read.
+        error: Why there is nothing to score.
+    """
+
+    item: Item
+    views: Tensor | None = None
+    width: int | None = None
+    height: int | None = None
+    thumbnail: bytes | None = None
+    error: str | None = None
+
+
+def reader(
+    dataset: Dataset,
+    transform: Callable[[Image.Image], Tensor],
+    thumbnail: Callable[[Image.Image], bytes],
+    *,
+    views: int = 1,
+    seed: int = 0,
+) -> Callable[[Item], Loaded]:
+    """Make the function that reads one image; it never raises for an image's sake.
+
+    Args:
+        dataset: Where images come from.
+        transform: PIL -> (C, H, W), as the encoder wants it.
+        thumbnail: PIL -> JPEG.
+        views: T.
+        seed: Seed of the views.
+
+    Returns:
+        Item -> Loaded; safe to call from several threads.
+    """
+
+    def read(item: Item) -> Loaded:
+        try:
+            image = dataset.read(item)
+            small = thumbnail(image)
+        except Exception as error:
+            return Loaded(item, error=reason(error))
+        try:
+            drawn = (draw_view(image, seed=seed, key=item.key, view=view) for view in range(views))
+            stacked = torch.stack([transform(view) for view in drawn])  # (T, C, H, W)
+        except Exception as error:
+            return Loaded(item, None, image.width, image.height, small, reason(error))
+        return Loaded(item, stacked, image.width, image.height, small)
+
+    return read
+
+
+def read_ahead(
+    items: Sequence[Item],
+    read: Callable[[Item], Loaded],
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    stop: threading.Event,
+) -> Generator[list[Loaded], None, None]:
+    """Read images in threads, a bounded number ahead, and give them in order, in batches.
+
+    Args:
+        items: What to read.
+        read: Reads one.
+        batch_size: Images in a batch; the last may be smaller.
+        workers: Threads; None takes one for each CPU core, at most 16.
+        stop: Ends the iteration after the present batch.
+
+    Yields:
+        Batches.
+    """
+    workers = workers or min(os.cpu_count() or 1, _MAX_WORKERS)
+    ahead = 2 * batch_size + workers  # one batch in work, one ready
+    waiting: deque[Future[Loaded]] = deque()
+    source = iter(items)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="reader")
+    try:
+        while not stop.is_set():
+            waiting.extend(pool.submit(read, item) for item in islice(source, ahead - len(waiting)))
+            if not waiting:
+                return
+            batch = [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
+            if not stop.is_set():
+                yield batch
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def reason(error: BaseException) -> str:
+    """Why an image has no score, in at most 300 characters of one line.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        The message of an error meant for people; otherwise with its class before it.
+    """
+    text = " ".join(str(error).split())
+    named = text if isinstance(error, ImageError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+    return named[:300]

@@ -1,0 +1,212 @@
+"""What a run is asked to be, and the name that follows from what decides its numbers."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jepascore_core.errors import RunError
+
+if TYPE_CHECKING:  # the store imports this module, and does without torch
+    from jepascore_core.encoders.spec import EncoderSpec
+
+PRECISIONS = ("float32", "float64")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One encoder over one dataset under one set of options.
+
+    Attributes:
+        encoder_id: As ``load_encoder`` takes it.
+        dataset_id: As ``load_dataset`` takes it.
+        per_class: Most images of each class; None takes all.
+        limit: Most images in total; None takes all.
+        seed: Seed of the sample and of the views.
+        classes: Class names to keep; None keeps all.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``. Not part of the run's name.
+        views: T of eq. (4); 1 is eq. (5).
+        pretrained: False gives random weights.
+        input_size: Side of the encoder's input in pixels; None takes its own.
+        precision: One of ``PRECISIONS``.
+        batch_size: Images scored together; None chooses. Not part of the run's name.
+    """
+
+    encoder_id: str
+    dataset_id: str
+    per_class: int | None = None
+    limit: int | None = None
+    seed: int = 0
+    classes: tuple[str, ...] | None = None
+    device: str = "auto"
+    views: int = 1
+    pretrained: bool = True
+    input_size: int | None = None
+    precision: str = "float32"
+    batch_size: int | None = None
+
+    def check(self) -> None:
+        """Refuse what no run can be.
+
+        Raises:
+            RunError: A number is below 1, or the precision is unknown.
+        """
+        for name in ("per_class", "limit", "views", "input_size", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RunError(f"{name.replace('_', '-')} must be at least 1, not {value}.")
+        if self.precision not in PRECISIONS:
+            raise RunError(f"The precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The request as JSON keeps it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "RunRequest":
+        """The request that ``to_json`` wrote.
+
+        Args:
+            data: What it gave; unknown names are passed over.
+
+        Returns:
+            The request.
+
+        Raises:
+            RunError: The encoder or the dataset is missing.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        values = {name: value for name, value in data.items() if name in known}
+        if values.get("classes") is not None:
+            values["classes"] = tuple(values["classes"])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise RunError("The request names no encoder or no dataset.") from error
+
+    def to_argv(self) -> list[str]:
+        """Arguments of ``python -m jepascore_core score`` that make this request.
+
+        Returns:
+            The options that differ from their defaults; ``--name=value`` each, so that a value may begin with a dash.
+        """
+        argv = [f"--encoder={self.encoder_id}", f"--dataset={self.dataset_id}"]
+        for option in dataclasses.fields(self)[2:]:
+            value = getattr(self, option.name)
+            if value == option.default:
+                continue
+            flag = f"--{option.name.replace('_', '-')}"
+            if option.name == "classes":
+                value = format_classes(value)
+            argv.append("--random-weights" if option.name == "pretrained" else f"{flag}={value}")
+        return argv
+
+
+def format_classes(classes: Sequence[str]) -> str:
+    """Class names in one line, as ``--classes`` takes them: quoted where they hold a comma.
+
+    Args:
+        classes: The names.
+
+    Returns:
+        One line of CSV.
+
+    Example:
+        >>> format_classes(["tench, Tinca tinca", "church"])
+        '"tench, Tinca tinca",church'
+    """
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\r\n").writerow(classes)  # quotes what holds a part of the terminator
+    return line.getvalue().removesuffix("\r\n")
+
+
+def split_classes(text: str | None) -> tuple[str, ...] | None:
+    """Class names from one line; the inverse of ``format_classes``.
+
+    Args:
+        text: Names separated by commas; quotes protect a comma. None means all classes.
+
+    Returns:
+        The names, or None.
+
+    Example:
+        >>> split_classes('"tench, Tinca tinca",church')
+        ('tench, Tinca tinca', 'church')
+    """
+    return None if text is None else tuple(next(csv.reader(io.StringIO(text, newline="")), ()))
+
+
+def run_name(spec: "EncoderSpec", digest: str, dataset_id: str, fingerprint: str, decisive: dict[str, Any]) -> str:
+    """Folder name of a run: readable, and one name for one set of numbers.
+
+    Args:
+        spec: The encoder.
+        digest: Digest of its weights.
+        dataset_id: The dataset; its path, if it has one, is made absolute.
+        fingerprint: Digest of its list of images.
+        decisive: Options that decide the numbers; JSON.
+
+    Returns:
+        ``<encoder>-<dataset>-<10 hex digits>``.
+    """
+    dataset_id = absolute_id(dataset_id)
+    parts = [spec.id, digest, spec.input_size, spec.null_dim, dataset_id, fingerprint, decisive]
+    text = json.dumps(parts, sort_keys=True)
+    digits = hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+    return f"{slug(spec.id)}-{slug(dataset_id)}-{digits}"
+
+
+def absolute_id(dataset_id: str) -> str:
+    """A dataset id that means the same from any folder.
+
+    Args:
+        dataset_id: Such as ``folder:../birds`` or ``demo:photos``.
+
+    Returns:
+        The id with its path, if it has one, made absolute.
+
+    Example:
+        >>> absolute_id("folder:/data/cats/../birds/"), absolute_id("demo:photos")
+        ('folder:/data/birds', 'demo:photos')
+    """
+    kind, _, rest = dataset_id.partition(":")
+    return f"{kind}:{Path(rest).expanduser().resolve()}" if kind in ("folder", "parquet") else dataset_id
+
+
+def short_name(identifier: str) -> str:
+    """Last part of an encoder or dataset id, for people.
+
+    Args:
+        identifier: Such as ``folder:/data/birds`` or ``demo:photos``.
+
+    Returns:
+        Such as ``birds`` or ``photos``.
+
+    Example:
+        >>> short_name("folder:/data/birds/"), short_name("hf:org/set:test"), short_name("demo:photos")
+        ('birds', 'set:test', 'photos')
+    """
+    rest = identifier.partition(":")[2] or identifier
+    return re.split(r"[/\\]", rest.rstrip("/\\"))[-1] or rest
+
+
+def slug(identifier: str) -> str:
+    """Part of a folder name that every file system takes.
+
+    Args:
+        identifier: An encoder or dataset id.
+
+    Returns:
+        At most 40 of ``a-z 0-9 . _ -``.
+
+    Example:
+        >>> slug("timm:vit_small_patch14_dinov2.lvd142m"), slug("folder:/data/Šu la/")
+        ('vit_small_patch14_dinov2.lvd142m', 'u-la')
+    """
+    return re.sub(r"[^a-z0-9._]+", "-", short_name(identifier).lower())[:40].strip("-.") or "unnamed"

@@ -1,0 +1,246 @@
+"""Run folders: where they lie, what they are, and how far they are. None of this raises on a damaged folder."""
+
+import contextlib
+import dataclasses
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jepascore_core import parts
+from jepascore_core.errors import RunError
+from jepascore_core.files import read_json
+from jepascore_core.progress import FILE_NAME as PROGRESS_FILE
+from jepascore_core.progress import Progress, read_progress
+from jepascore_core.request import RunRequest, short_name
+
+FILE_NAME = "run.json"
+_BIRTH_S = 10.0
+
+# what every page may count on finding in run.json: section, name, type
+_REQUIRED = (
+    ("encoder", "id", str),
+    ("encoder", "name", str),
+    ("encoder", "digest", str),
+    ("encoder", "embedding_dim", int),
+    ("encoder", "null_dim", int),
+    ("dataset", "id", str),
+    ("dataset", "class_names", list),
+    ("sample", "seed", int),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One encoder over one dataset: a folder.
+
+    Attributes:
+        path: The folder.
+        meta: What ``run.json`` holds; empty when that cannot be read.
+        problem: Why the run cannot be shown, in one sentence, or None.
+        warning: What is damaged while the rest can be shown, in one sentence, or None.
+    """
+
+    path: Path
+    meta: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    problem: str | None = None
+    warning: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which is the run's id."""
+        return self.path.name
+
+    @property
+    def label(self) -> str:
+        """Short name for people, such as ``jepa-tiny · photos``."""
+        if not self.meta:
+            return self.name
+        return f"{self.meta['encoder']['name']} · {short_name(self.meta['dataset']['id'])}"
+
+    @property
+    def planned(self) -> int:
+        """Images in the run."""
+        return int(self.meta.get("planned", 0))
+
+    def request(self) -> RunRequest:
+        """What was asked for, so that it can be asked again, which resumes the run.
+
+        Returns:
+            The request, on whatever device there is.
+
+        Raises:
+            RunError: ``run.json`` does not say.
+        """
+        if not isinstance(self.meta.get("request"), dict):
+            raise RunError(f"{FILE_NAME} of {self.name} does not say what was asked for.")
+        return RunRequest.from_json(self.meta["request"])
+
+    def progress(self) -> Progress:
+        """How far the run is; never raises.
+
+        Returns:
+            What its process wrote; or, where that is damaged, absent or out of date, what the parts tell.
+        """
+        try:
+            progress = read_progress(self.path)
+        except FileNotFoundError:
+            progress = Progress("queued" if _newborn(self.path) else "interrupted", planned=self.planned)
+        except ValueError:
+            progress = Progress("interrupted", planned=self.planned)
+        if progress.active:
+            return progress
+        done, failed = parts.count_rows(self.path)  # after a kill, progress.json may count rows that were lost
+        state = progress.state
+        if state == "interrupted" and self.planned and done + failed >= self.planned:
+            state = "done"
+        return dataclasses.replace(
+            progress,
+            state=state,
+            done=done,
+            failed=failed,
+            planned=self.planned or progress.planned,
+            message=progress.message or self.warning or "",
+        )
+
+
+def runs_home(runs_dir: str | Path | None = None) -> Path:
+    """Folder that holds the runs; made when absent.
+
+    Args:
+        runs_dir: The folder; None takes ``$JEPASCORE_HOME/runs``, else ``~/.jepascore/runs``.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        RunError: It cannot be made.
+    """
+    if runs_dir is None:
+        runs_dir = Path(os.environ.get("JEPASCORE_HOME") or "~/.jepascore") / "runs"
+    folder = Path(runs_dir).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot make the runs folder {folder} ({error.strerror}); choose another.") from error
+    return folder
+
+
+def list_runs(runs_dir: str | Path | None = None) -> list[Run]:
+    """Every run of a folder, newest first; a damaged one is listed with its ``problem``.
+
+    Args:
+        runs_dir: As ``runs_home`` takes it.
+
+    Returns:
+        The runs.
+
+    Raises:
+        RunError: The runs folder cannot be made or read.
+    """
+    home = runs_home(runs_dir)
+    try:
+        folders = [Path(entry.path) for entry in os.scandir(home) if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError as error:
+        raise RunError(f"Cannot read the runs folder {home} ({error.strerror}).") from error
+    runs = [read_run(folder) for folder in folders if _is_run(folder)]
+    return sorted(runs, key=lambda run: (_created(run), run.name), reverse=True)
+
+
+def open_run(path_or_name: str | Path, runs_dir: str | Path | None = None) -> Run:
+    """Open one run.
+
+    Args:
+        path_or_name: Its folder, or its name within the runs folder.
+        runs_dir: As ``runs_home`` takes it.
+
+    Returns:
+        The run; look at ``problem`` before counting on its ``meta``.
+
+    Raises:
+        RunError: There is no such run.
+    """
+    path = Path(path_or_name).expanduser()
+    candidates = [path] if path.is_absolute() else [runs_home(runs_dir) / path, path.absolute()]
+    for folder in candidates:
+        with contextlib.suppress(OSError, ValueError):  # names that no file system takes
+            if folder.is_dir() and _is_run(folder):
+                return read_run(folder)
+    raise RunError(f"There is no run {path.name!r} in {candidates[0].parent}.")
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's folder, whatever state it is in.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The run, with its problem and its warning.
+    """
+    try:
+        meta = read_json(folder / FILE_NAME)
+    except FileNotFoundError:
+        return Run(folder, problem=f"{FILE_NAME} is missing.")
+    except ValueError as error:
+        return Run(folder, problem=str(error))
+    missing = _missing(meta)
+    if missing:
+        return Run(folder, problem=f"{FILE_NAME} does not say {missing}.")
+    if meta.get("format_version") != parts.FORMAT_VERSION:
+        version = meta.get("format_version")
+        return Run(folder, meta, f"{FILE_NAME} has format {version!r}, and this version reads {parts.FORMAT_VERSION}.")
+    return Run(folder, meta, None, _warning(folder))
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder looks like a run, be it damaged."""
+    found = any((folder / name).exists() for name in (FILE_NAME, PROGRESS_FILE))
+    return found or bool(parts.part_files(folder))
+
+
+def _missing(meta: dict[str, Any]) -> str | None:
+    """What run.json lacks or has in the wrong shape."""
+    for section, name, kind in _REQUIRED:
+        values = meta.get(section)
+        if not isinstance(values, dict) or not isinstance(values.get(name), kind):
+            return f"its {section}'s {name.replace('_', ' ')}"
+    return None if type(meta.get("planned")) is int else "how many images were planned"
+
+
+def _warning(folder: Path) -> str | None:
+    """What is damaged in a run that can be shown."""
+    damaged = parts.damaged_parts(folder)
+    if damaged:
+        name, problem = next(iter(damaged.items()))
+        others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        return f"{name}{others} {problem}; its images are left out until they are scored again."
+    try:
+        read_progress(folder)
+    except ValueError as error:
+        return str(error)
+    except FileNotFoundError:
+        return None if _newborn(folder) else f"{PROGRESS_FILE} is missing."
+    return None
+
+
+def _newborn(folder: Path) -> bool:
+    """Whether run.json is so new that its process may be about to write progress.json, and there are no parts."""
+    try:
+        age_s = time.time() - (folder / FILE_NAME).stat().st_mtime
+    except OSError:
+        return False
+    return abs(age_s) < _BIRTH_S and not parts.part_files(folder)
+
+
+def _created(run: Run) -> float:
+    """When a run was made, seconds since 1970; that of its folder when it does not say."""
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        moment = datetime.fromisoformat(run.meta["created"] if run.meta else "")
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    try:
+        return run.path.stat().st_mtime
+    except OSError:
+        return 0.0

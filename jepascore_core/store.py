@@ -1,0 +1,54 @@
+"""The store's face: run folders in, DataFrames out.
+
+A run is a folder of Parquet parts beside ``run.json`` and ``progress.json``; DuckDB queries the
+parts in memory. Where each thing lives: ``request`` what is asked for, ``runs`` the folders,
+``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``query`` the questions, ``export``
+the ways out.
+"""
+
+from jepascore_core.export import export
+from jepascore_core.parts import FORMAT_VERSION, SCHEMA
+from jepascore_core.progress import ACTIVE, STATES, Progress
+from jepascore_core.query import (
+    class_counts,
+    counts,
+    extremes,
+    failures,
+    neighbours_of,
+    percentile,
+    row,
+    scores,
+    spectra,
+    spectrum_band,
+)
+from jepascore_core.request import RunRequest, format_classes, split_classes
+from jepascore_core.rule import CONVENTIONS, ScoreRule
+from jepascore_core.runs import Run, list_runs, open_run, runs_home
+
+__all__ = [
+    "ACTIVE",
+    "CONVENTIONS",
+    "FORMAT_VERSION",
+    "SCHEMA",
+    "STATES",
+    "Progress",
+    "Run",
+    "RunRequest",
+    "ScoreRule",
+    "class_counts",
+    "counts",
+    "export",
+    "extremes",
+    "failures",
+    "format_classes",
+    "list_runs",
+    "neighbours_of",
+    "open_run",
+    "percentile",
+    "row",
+    "runs_home",
+    "scores",
+    "spectra",
+    "spectrum_band",
+    "split_classes",
+]
