@@ -207,7 +207,7 @@ def train(
             config,
             out=out,
             stop=stop,
-            on_step=lambda record: advance(record.step, steps, f"loss {record.loss:.4f}"),
+            on_step=lambda record: advance(record.step + 1, steps, f"loss {record.loss:.4f}"),
         )
     if not report.done:
         raise RunError("Stopped; the same command resumes from the last checkpoint.")

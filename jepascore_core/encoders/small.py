@@ -1,0 +1,200 @@
+"""The small convnet that this project trains, and its checkpoint file.
+
+The file is safetensors: convolution and linear weights in float16, batch-norm statistics and biases
+in float32 (they are few, and a running variance may lie below float16's range). Its metadata hold,
+as text, the architecture, what built it, its spec and its preprocessing, so that the file alone is
+enough to use the encoder.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from jepascore_core.encoders.spec import EncoderSpec
+from jepascore_core.errors import EncoderError
+from jepascore_core.files import written_aside
+
+CHANNELS = (24, 48, 96, 192)
+
+PREPROCESS = {"input_size": 48, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+"""One mean and one std for all channels. Dividing the input by s multiplies every singular value by
+s, so this choice moves every score by the same D · log s and never changes an order."""
+
+
+class SmallConvNet(nn.Module):
+    """Stages of two 3×3 convolutions, the first with stride 2, then average pool and a linear map.
+
+    Args:
+        channels: Width of each stage; each halves the side of the image.
+        embedding_dim: D.
+    """
+
+    def __init__(self, channels: tuple[int, ...] = CHANNELS, embedding_dim: int = 16) -> None:
+        super().__init__()
+        widths = (3, *channels)
+        self.stages = nn.Sequential(*(_stage(widths[i], widths[i + 1]) for i in range(len(channels))))
+        self.head = nn.Linear(channels[-1], embedding_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed normalised images.
+
+        Args:
+            images: (B, 3, H, W), normalised as ``PREPROCESS`` says.
+
+        Returns:
+            Embeddings (B, D).
+        """
+        return self.head(self.stages(images).mean(dim=(2, 3)))
+
+
+def _stage(width_in: int, width_out: int) -> nn.Sequential:
+    """Halve the side, then mix: conv stride 2, conv stride 1, each with batch norm and GELU."""
+    return nn.Sequential(
+        nn.Conv2d(width_in, width_out, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width_out),
+        nn.GELU(),
+        nn.Conv2d(width_out, width_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width_out),
+        nn.GELU(),
+    )
+
+
+def build_small(config: dict[str, Any]) -> nn.Module:
+    """Build the convnet with fresh weights.
+
+    Args:
+        config: ``channels`` (list of widths) and ``embedding_dim``.
+
+    Returns:
+        The module, in training mode.
+    """
+    return SmallConvNet(tuple(config["channels"]), int(config["embedding_dim"]))
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, *, config: dict[str, Any], spec: EncoderSpec, preprocess: dict[str, Any]
+) -> None:
+    """Write an encoder file, aside first and then renamed.
+
+    Args:
+        path: Where to write; ends in ``.safetensors``.
+        model: A module that ``build_small(config)`` made.
+        config: What ``build_small`` takes.
+        spec: What is known of the encoder.
+        preprocess: What ``small_transform`` takes.
+    """
+    from safetensors.torch import save
+
+    tensors = {
+        name: value.detach().cpu().contiguous().to(torch.float16 if value.ndim > 1 else value.dtype)
+        for name, value in model.state_dict().items()
+    }
+    metadata = {
+        "architecture": "small",
+        "config": json.dumps(config),
+        "spec": json.dumps(asdict(spec)),
+        "preprocess": json.dumps(preprocess),
+    }
+    with written_aside(path) as aside:
+        aside.write_bytes(save(tensors, metadata=metadata))
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of itself, without its weights.
+
+    Args:
+        path: A safetensors file.
+
+    Returns:
+        ``architecture`` (str), ``config`` (dict), ``spec`` (``EncoderSpec``), ``preprocess`` (dict).
+
+    Raises:
+        EncoderError: Missing, damaged, or not written by ``save_checkpoint``.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise EncoderError(f"{path} is not a safetensors file that can be read ({error}).") from error
+    try:
+        spec = json.loads(text["spec"])
+        return {
+            "architecture": text["architecture"],
+            "config": json.loads(text["config"]),
+            "spec": EncoderSpec(**{**spec, "input_size": tuple(spec["input_size"])}),
+            "preprocess": json.loads(text["preprocess"]),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise EncoderError(f"{path} does not say which encoder it holds; it was not written by `train`.") from error
+
+
+def load_small(path: Path) -> nn.Module:
+    """Read the convnet of a checkpoint back, in float32 and eval mode.
+
+    Args:
+        path: A file that ``save_checkpoint`` wrote.
+
+    Returns:
+        The module on the CPU.
+
+    Raises:
+        EncoderError: Missing, damaged, of another architecture, or weights that do not fit.
+    """
+    from safetensors.torch import load_file
+
+    metadata = read_metadata(path)
+    if metadata["architecture"] != "small":
+        raise EncoderError(f"{path} holds a {metadata['architecture']!r} encoder, not the small convnet.")
+    with torch.device("meta"):  # no weights are drawn, so the caller's random state stays
+        model = build_small(metadata["config"])
+    try:
+        model.load_state_dict(load_file(path), assign=True)
+    except RuntimeError as error:
+        raise EncoderError(f"The weights in {path} do not fit the encoder that it names.") from error
+    return model.float().eval()
+
+
+def small_transform(preprocess: dict[str, Any]) -> Callable[[Image.Image], Tensor]:
+    """Make the transform of a checkpoint.
+
+    Args:
+        preprocess: ``input_size`` in px, ``mean`` and ``std`` of each channel for values in [0, 1].
+
+    Returns:
+        PIL image -> (3, S, S) float32: shorter side resized to S (bicubic, antialiased), centre
+        cropped, normalised.
+    """
+    size = int(preprocess["input_size"])
+    mean = torch.tensor(preprocess["mean"]).view(3, 1, 1)
+    std = torch.tensor(preprocess["std"]).view(3, 1, 1)
+
+    def transform(image: Image.Image) -> Tensor:
+        pixels = torch.from_numpy(np.array(square(image, size))).permute(2, 0, 1)
+        return (pixels / 255 - mean) / std
+
+    return transform
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Centre square of an image, resized (bicubic, antialiased).
+
+    Args:
+        image: Any mode and size.
+        size: Side of the result in px.
+
+    Returns:
+        (size, size) RGB.
+    """
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    cropped = image.convert("RGB").crop((left, top, left + side, top + side))
+    return cropped.resize((size, size), Image.Resampling.BICUBIC)

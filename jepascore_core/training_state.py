@@ -1,0 +1,196 @@
+"""What a training is asked for, what changes in it from step to step, and one step of it.
+
+Every random draw of step n follows from the seed and n alone, so that a training that was stopped
+and resumed takes the same steps as one that was not.
+"""
+
+import hashlib
+import json
+import math
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jepascore_core.augment import random_view
+from jepascore_core.encoders.small import CHANNELS, build_small
+from jepascore_core.errors import RunError
+from jepascore_core.files import written_aside
+from jepascore_core.objectives import OBJECTIVES
+from jepascore_core.training_data import normalise
+
+WARM_UP_SHARE = 0.05
+WEIGHT_DECAY = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that decides the trained weights.
+
+    Attributes:
+        objective: ``sigreg`` or ``vicreg``.
+        dataset: Dataset id; ``demo:photos`` means its training crops, never the held-out third.
+        steps: Optimiser steps.
+        batch_size: Images a step; each is seen in two views.
+        lr: Highest learning rate of AdamW, after warm-up, before the cosine.
+        weight: Share of the anti-collapse term in the loss, 0 to 1.
+        embedding_dim: D.
+        input_size: Side of the encoder's input in px.
+        limit: Most images taken from a dataset (all of them are held in memory).
+        seed: Seed of weights, batches, views and slices.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    objective: str = "sigreg"
+    dataset: str = "demo:photos"
+    steps: int = 1000
+    batch_size: int = 128
+    lr: float = 4e-3
+    weight: float = 0.5
+    embedding_dim: int = 16
+    input_size: int = 48
+    limit: int = 20_000
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step of a training: scalars of the loss, learning rate, and seconds since the start."""
+
+    step: int
+    loss: float
+    invariance: float
+    regulariser: float
+    lr: float
+    elapsed_s: float
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up over the first 5 % of the steps, then half a cosine down to zero.
+
+    Args:
+        config: Holds the highest rate and the number of steps.
+        step: 0-based.
+
+    Returns:
+        The rate of this step.
+    """
+    warm_up = max(1, round(WARM_UP_SHARE * config.steps))
+    if step < warm_up:
+        return config.lr * (step + 1) / warm_up
+    return config.lr * (1 + math.cos(math.pi * (step - warm_up) / max(1, config.steps - warm_up))) / 2
+
+
+class TrainingState:
+    """What changes during a training, and what resuming needs."""
+
+    def __init__(self, config: TrainConfig, data_digest: str, model: nn.Module) -> None:
+        self.config = config
+        self.data_digest = data_digest
+        self.model = model
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=WEIGHT_DECAY)
+        self.step = 0
+        self.elapsed_s = 0.0
+        self.history: list[StepRecord] = []
+
+    @classmethod
+    def start(cls, config: TrainConfig, images: Tensor, device: torch.device) -> "TrainingState":
+        """Draw fresh weights from the seed, without touching the caller's random state.
+
+        Args:
+            config: What to train.
+            images: (N, 3, S, S) uint8; their digest guards a checkpoint against other images.
+            device: Where to train.
+
+        Returns:
+            The state before its first step.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = build_small(model_config(config))
+        digest = hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=16).hexdigest()
+        return cls(config, digest, model.to(device).train())
+
+    def save(self, path: Path) -> None:
+        """Write the state aside, then rename."""
+        content = {
+            "identity": self._identity(),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "history": [asdict(record) for record in self.history],
+        }
+        with written_aside(path) as aside:
+            torch.save(content, aside)
+
+    def load(self, path: Path) -> None:
+        """Take up a saved state.
+
+        Args:
+            path: What ``save`` wrote.
+
+        Raises:
+            RunError: It is damaged, or of other settings or images.
+        """
+        try:
+            content = torch.load(path, weights_only=True, map_location=next(self.model.parameters()).device)
+            identity = content["identity"]
+        except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise RunError(f"{path} is damaged; remove it to begin the training anew.") from error
+        if identity != self._identity():
+            raise RunError(f"{path} is of a training with other settings or images; remove it or choose another file.")
+        self.model.load_state_dict(content["model"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.step, self.elapsed_s = content["step"], content["elapsed_s"]
+        self.history = [StepRecord(**record) for record in content["history"]]
+
+    def _identity(self) -> str:
+        """Everything that decides the weights, as text; the device does not."""
+        settings = {name: value for name, value in asdict(self.config).items() if name != "device"}
+        return json.dumps({**settings, "data": self.data_digest}, sort_keys=True)
+
+
+def take_step(state: TrainingState, images: Tensor, elapsed_s: float) -> StepRecord:
+    """Take one optimiser step, drawn from the seed and the number of the step alone.
+
+    Args:
+        state: Moved on by one step.
+        images: (N, 3, S, S) uint8, on the model's device.
+        elapsed_s: Seconds spent in the training before this step.
+
+    Returns:
+        The record, also appended to the state's history.
+
+    Raises:
+        RunError: The loss is no longer finite.
+    """
+    config, step = state.config, state.step
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    batch = torch.randperm(len(images), generator=generator)[: config.batch_size].to(images.device)
+    pixels = images[batch].float() / 255
+    views = torch.cat([normalise(random_view(pixels, config.input_size, generator)) for _ in range(2)])
+    embeddings = state.model(views).view(2, len(batch), -1)  # (V, B, D)
+    terms = OBJECTIVES[config.objective](embeddings, config.weight, generator)
+    rate = learning_rate(config, step)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.optimiser.zero_grad(set_to_none=True)
+    terms.loss.backward()
+    state.optimiser.step()
+    loss, invariance, regulariser = (float(term.detach()) for term in terms)
+    if not math.isfinite(loss):
+        raise RunError(f"The loss is no longer finite at step {step}; try a lower learning rate than {config.lr:g}.")
+    state.step, state.elapsed_s = step + 1, elapsed_s
+    record = StepRecord(step, loss, invariance, regulariser, rate, elapsed_s)
+    state.history.append(record)
+    return record
+
+
+def model_config(config: TrainConfig) -> dict[str, Any]:
+    """What ``build_small`` takes for a training's encoder."""
+    return {"channels": list(CHANNELS), "embedding_dim": config.embedding_dim}
