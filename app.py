@@ -1,0 +1,22 @@
+"""JEPA-SCORE Explorer: ``streamlit run app.py``."""
+
+from pathlib import Path
+
+import streamlit as st
+
+HERE = Path(__file__).parent
+
+st.set_page_config(page_title="JEPA-SCORE Explorer", page_icon=str(HERE / "static/mark.svg"), layout="wide")
+st.logo(str(HERE / "static/logo.svg"), size="large", icon_image=str(HERE / "static/mark.svg"))
+
+st.navigation({
+    "Start": [
+        st.Page("pages/overview.py", title="Overview", default=True, help="What the score says, and your runs."),
+        st.Page("pages/score_images.py", title="Score images", help="Start a run, follow it, or try one image."),
+    ],
+    "Explore": [
+        st.Page("pages/class_extremes.py", title="Class extremes", help="Least and most likely images."),
+        st.Page("pages/distributions.py", title="Distributions", help="Score distributions across datasets."),
+        st.Page("pages/singular_vectors.py", title="Singular vectors", help="One image, taken apart."),
+    ],
+}).run()

@@ -1,0 +1,1 @@
+"""Screens: one a file; each picks, queries and draws."""

@@ -1,0 +1,1 @@
+"""What pages share: pickers, galleries, frames, and the only cached calls."""

@@ -1,0 +1,49 @@
+"""The line beneath every chart: encoder, D, input size, dataset, n, precision, convention."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from jepascore_core.store import Run, ScoreRule
+from pages.components import pickers
+from pages.components.text import md, plural
+
+_CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
+
+
+def caption(runs: Sequence[Run], counts: Sequence[int], rule: ScoreRule, more: str = "") -> None:
+    """State what a chart shows, one encoder after the other."""
+    parts = []
+    for encoder in dict.fromkeys(_encoder(run) for run in runs):
+        mine = [(run, n) for run, n in zip(runs, counts, strict=True) if _encoder(run) == encoder]
+        sets = ", ".join(f"{md(pickers.dataset_name(run))} ({plural(n, 'image')})" for run, n in mine)
+        parts.append(f"{md(encoder)}: {sets}")
+    convention = f"score {md(pickers.rule_name(rule))} in nats"
+    st.caption(". ".join([*parts, convention[0].upper() + convention[1:]]) + "." + (f" {more}" if more else ""))
+
+
+def chart(figure: go.Figure, *, key: str, alt: str) -> None:
+    """Draw a figure in the page's theme, without a toolbar."""
+    st.plotly_chart(figure, key=key, theme="streamlit", config=_CONFIG, alt=alt)
+
+
+def brushable(figure: go.Figure, *, key: str, alt: str) -> dict:
+    """Draw a figure whose points can be clicked or brushed; return the selection."""
+    state = st.plotly_chart(
+        figure, key=key, theme="streamlit", config=_CONFIG, alt=alt,
+        on_select="rerun", selection_mode=("points", "box"),
+    )  # fmt: skip
+    return dict(state.get("selection", {}))
+
+
+def _encoder(run: Run) -> str:
+    """Encoder, embedding size, input size and precision in one phrase."""
+    encoder = run.meta["encoder"]
+    size = encoder.get("input_size")
+    pixels = f"{size[-1]} px" if isinstance(size, list | tuple) else f"{size} px"
+    untrained = "" if encoder.get("pretrained", True) else ", random weights"
+    views = int(run.meta.get("views") or 1)
+    seen = f", {views} views" if views > 1 else ""
+    precision = run.meta.get("precision", "float32")
+    return f"{encoder['id']} (D = {encoder['embedding_dim']}, {pixels}, {precision}{untrained}{seen})"

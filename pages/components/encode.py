@@ -1,0 +1,213 @@
+"""What needs the encoder itself: one image's score, singular vectors, leverage, and its path along a vector.
+
+torch takes seconds to import, so it is imported where it is needed: a page shows its stored results first.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from jepascore_core.datasets import load_dataset
+from jepascore_core.datasets.base import Dataset, sample
+from jepascore_core.errors import DatasetError
+from jepascore_core.store import Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from jepascore_core.encoders.spec import Encoder
+
+STEPS = 21  # points of a path
+PATIENCE_S = 4.0  # longest that a whole path of scores may take; beyond it only the chosen step is scored
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image through one encoder.
+
+    Attributes:
+        shown: The image as the encoder sees it, (H, W, 3) uint8.
+        score: Eq. (5), nats.
+        error: Rounding error of the score, nats.
+        singular_values: (D,), descending.
+        sigma: (k,) of the asked vectors.
+        vectors: Right singular vectors (k, C, H, W).
+        leverage: (h, w), sums to the rank.
+        seconds: Time that one Jacobian took.
+    """
+
+    shown: NDArray[np.uint8]
+    score: float
+    error: float
+    singular_values: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+    leverage: NDArray[np.float64]
+    seconds: float
+
+
+def encoder_of(run: Run) -> "Encoder":
+    """Load the encoder that made a run; kept in memory."""
+    meta = run.meta["encoder"]
+    size = meta.get("input_size")
+    side = int(size[-1]) if isinstance(size, list | tuple) else None
+    return load(str(meta["id"]), bool(meta.get("pretrained", True)), side)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Loading the encoder…")
+def load(encoder_id: str, pretrained: bool = True, input_size: int | None = None) -> "Encoder":
+    """Load an encoder on the fastest device; kept in memory."""
+    import torch
+
+    from jepascore_core.encoders import load_encoder
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_encoder(encoder_id, device=device, pretrained=pretrained, input_size=input_size)
+
+
+@st.cache_resource(max_entries=4, ttl="10m", show_spinner="Looking for the source images…")
+def dataset(dataset_id: str) -> Dataset:
+    """Open a dataset; kept in memory."""
+    return load_dataset(dataset_id)
+
+
+@st.cache_data(max_entries=64, ttl="10m", show_spinner="Counting the images…")
+def sample_size(dataset_id: str, per_class: int | None, limit: int | None, classes: tuple[str, ...] | None) -> int:
+    """How many images a sample of a dataset at hand would hold."""
+    return len(sample(dataset(dataset_id).items, per_class=per_class, limit=limit, classes=classes))
+
+
+def source_image(run: Run, row: dict[str, Any]) -> Image.Image:
+    """Read a row's image from its dataset.
+
+    Raises:
+        DatasetError: The dataset no longer holds this image.
+    """
+    source = dataset(str(run.meta["dataset"]["id"]))
+    index = int(row["index"])
+    if index >= len(source.items) or source.items[index].key != row["key"]:
+        raise DatasetError("The dataset has changed since this run, and this image is no longer where it was.")
+    return source.read(source.items[index])
+
+
+def look(encoder: "Encoder", image: Image.Image, k: int, smallest: bool) -> Look:
+    """Score an image and take its singular vectors and leverage map; remembered for each image."""
+    return _look(encoder.digest, _token(image), k, smallest, encoder, image)
+
+
+def path(encoder: "Encoder", image: Image.Image, k: int, smallest: bool, which: int, alpha: float) -> pd.DataFrame:
+    """Movement and score along one singular vector; columns ``alpha``, ``movement``, ``score``."""
+    return _path(encoder.digest, _token(image), k, smallest, which, alpha, encoder, image)
+
+
+def limit(encoder: "Encoder") -> float:
+    """Longest sensible step along a unit vector: an eighth of a typical normalised image's length."""
+    return float(max(1, round(float(np.sqrt(np.prod(encoder.spec.input_size))) / 8)))
+
+
+def moved(encoder: "Encoder", image: Image.Image, vector: NDArray[np.float32], alpha: float) -> NDArray[np.uint8]:
+    """The image as the encoder sees it, moved by alpha along a unit vector; (H, W, 3) uint8."""
+    import torch
+
+    return _picture(encoder, encoder.transform(image) + alpha * torch.from_numpy(vector))
+
+
+def probe(encoder_id: str, dataset_id: str, images: int = 4) -> float:
+    """Measure how many images a second an encoder scores here, loading not counted."""
+    import torch
+
+    from jepascore_core.jacobian import jacobian_summary
+
+    encoder, source = load(encoder_id), dataset(dataset_id)
+    stack = torch.stack([encoder.transform(source.read(item)) for item in source.items[:images]]).to(encoder.device)
+    jacobian_summary(encoder, stack[:1], null_dim=encoder.spec.null_dim)  # warm up
+    began = time.perf_counter()
+    jacobian_summary(encoder, stack, null_dim=encoder.spec.null_dim)
+    return len(stack) / (time.perf_counter() - began)
+
+
+@st.cache_data(max_entries=24, show_spinner="Taking the Jacobian apart…")
+def _look(digest: str, token: str, k: int, smallest: bool, _encoder: "Encoder", _image: Image.Image) -> Look:
+    from jepascore_core.jacobian import jacobian_summary, leverage_map, singular_vectors
+    from jepascore_core.score import jepa_score, score_error
+
+    x = _encoder.transform(_image)
+    on_device, null_dim = x.to(_encoder.device), _encoder.spec.null_dim
+    began = time.perf_counter()
+    summary = jacobian_summary(_encoder, on_device[None], null_dim=null_dim)
+    seconds = time.perf_counter() - began
+    _, sigma, vectors = singular_vectors(_encoder, on_device, k, smallest=smallest, null_dim=null_dim)
+    leverage = leverage_map(_encoder, on_device, null_dim=null_dim, patch_size=_patch(_encoder))
+    values = summary.singular_values.cpu()
+    return Look(
+        shown=_picture(_encoder, x),
+        score=float(jepa_score(values, null_dim=null_dim)[0]),
+        error=float(score_error(values, summary.noise.cpu(), null_dim=null_dim)[0]),
+        singular_values=values[0].double().numpy(),
+        sigma=sigma.cpu().double().numpy(),
+        vectors=vectors.cpu().float().numpy(),
+        leverage=leverage.cpu().double().numpy(),
+        seconds=seconds,
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner="Moving the image…")
+def _path(
+    digest: str,
+    token: str,
+    k: int,
+    smallest: bool,
+    which: int,
+    alpha: float,
+    _encoder: "Encoder",
+    _image: Image.Image,
+) -> pd.DataFrame:
+    import torch
+
+    from jepascore_core.jacobian import jacobian_summary
+    from jepascore_core.score import jepa_score
+
+    seen = look(_encoder, _image, k, smallest)
+    reach, device, null_dim = limit(_encoder), _encoder.device, _encoder.spec.null_dim
+    alphas = np.unique(np.append(np.linspace(-reach, reach, STEPS), alpha))
+    x, v = _encoder.transform(_image), torch.from_numpy(seen.vectors[which])
+    stack = torch.stack([x + float(a) * v for a in alphas]).to(device)
+    with torch.inference_mode():
+        z = torch.cat([_encoder(part) for part in stack.split(8)]).double().cpu()
+        movement = (z - z[int(np.abs(alphas).argmin())]).norm(dim=1).numpy()  # the middle of the path is the image
+    wanted = np.full(len(alphas), seen.seconds * len(alphas) < PATIENCE_S) | np.isclose(alphas, alpha)
+    scores = np.full(len(alphas), np.nan)
+    values = jacobian_summary(_encoder, stack[torch.from_numpy(wanted)], null_dim=null_dim).singular_values.cpu()
+    scores[wanted] = jepa_score(values, null_dim=null_dim).numpy()
+    return pd.DataFrame({"alpha": alphas, "movement": movement, "score": scores})
+
+
+def _token(image: Image.Image) -> str:
+    """Digest of an image's pixels."""
+    return hashlib.blake2b(image.tobytes(), digest_size=12, salt=str(image.size).encode()[:16]).hexdigest()
+
+
+def _patch(encoder: "Encoder") -> int:
+    """Side of a leverage patch in pixels: the encoder's own token, else about a twelfth of the image."""
+    height, width = encoder.spec.input_size[-2:]
+    own = getattr(getattr(encoder.model, "patch_embed", None), "patch_size", None)
+    if isinstance(own, tuple) and own[0] == own[-1] and height % own[0] == width % own[0] == 0:
+        return int(own[0])
+    fitting = [p for p in range(1, height + 1) if height % p == width % p == 0 and height // p >= 12]
+    return max(fitting, default=1)
+
+
+def _picture(encoder: "Encoder", x: "torch.Tensor") -> NDArray[np.uint8]:
+    """Undo the encoder's normalisation, found by passing black and white through its transform."""
+    side = max(encoder.spec.input_size[-2:])
+    black, white = (encoder.transform(Image.new("RGB", (side, side), (v, v, v))) for v in (0, 255))
+    low, high = (t.mean(dim=(1, 2), keepdim=True) for t in (black, white))
+    picture = ((x - low) / (high - low) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))

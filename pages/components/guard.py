@@ -1,0 +1,71 @@
+"""The frame of every page: a title, one sentence, and a promise that no traceback reaches the screen."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
+
+from jepascore_core.errors import JepaScoreError
+from pages.components.text import md
+
+_LOG = logging.getLogger("jepascore")
+# What Streamlit's theme cannot say: cards are white on an off-white page, axes are muted, figures are
+# tabular, margins are 32 px.
+_CARDS = """<style>
+[class*="st-key-card"] { background: light-dark(#ffffff, #1a1c20); border-radius: 12px; }
+[data-tag] { background: light-dark(#e4ecfa, #26334d) !important; color: light-dark(#1c1d1f, #ececea) !important; }
+[class*="st-key-card_next"] a { padding-left: 0; margin-left: -1px; background: none !important; }
+.js-plotly-plot :is(.xaxislayer-above, .yaxislayer-above) text, .js-plotly-plot :is([class^="g-x"], [class^="g-y"]) text
+  { fill: color-mix(in srgb, currentColor 65%, transparent) !important; }
+[data-testid="stMainBlockContainer"] { padding-left: 32px; padding-right: 32px; font-feature-settings: "tnum" 1; }
+</style>"""
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Turn errors inside into one calm sentence; the traceback of a surprise goes to the server's log."""
+    try:
+        yield
+    except JepaScoreError as error:
+        st.error(md(error), icon=":material/error:")
+    except FileNotFoundError:
+        _LOG.warning("a run folder went away", exc_info=True)
+        st.warning("A run folder was moved or removed while this page was drawn; reload the page.")
+    except Exception:
+        _LOG.exception("a page failed")
+        st.error("This part could not be drawn; the server's log says why.", icon=":material/error:")
+
+
+@contextmanager
+def page(title: str, question: str) -> Iterator[None]:
+    """Draw a page's title and the question it answers, then guard what follows."""
+    _through_app()
+    st.html(_CARDS)
+    with st.container(gap="xxsmall"):
+        st.title(title, anchor=False)
+        muted(question, lead=True)
+    with guard():
+        yield
+
+
+def _through_app() -> None:
+    """Come in through app.py, also when a server's very first request is a link to this page.
+
+    Until ``st.navigation`` has run once in a server, Streamlit takes a folder named ``pages`` for its old
+    layout and runs this file alone. Its flag has no public switch other than ``st.navigation`` itself.
+    """
+    if getattr(PagesManager, "uses_pages_directory", False):
+        PagesManager.uses_pages_directory = False
+        st.rerun()
+
+
+def card(name: str, **options: object) -> "st.delta_generator.DeltaGenerator":
+    """A white card; the name must be unique on the page."""
+    return st.container(border=True, key=f"card_{name}", **options)  # type: ignore[arg-type]
+
+
+def muted(text: str, *, lead: bool = False) -> None:
+    """Quiet text; Markdown, so escape what comes from data."""
+    st.caption(text) if not lead else st.markdown(f":gray[{text}]")

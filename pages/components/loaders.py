@@ -1,0 +1,124 @@
+"""Everything that a page reads, cached. A cache entry is as old as the run's folder, so that live runs stay live."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from numpy.typing import NDArray
+
+from jepascore_core import store
+from jepascore_core.store import Run, ScoreRule
+
+
+def version(run: Run) -> str:
+    """What changes when a run's rows change: its number of parts and the newest one's time."""
+    times = [part.stat().st_mtime_ns for part in run.path.glob("part-*.parquet")]
+    return f"{len(times)}-{max(times, default=0)}"
+
+
+def scores(run: Run, rule: ScoreRule, classes: Sequence[str] = ()) -> pd.DataFrame:
+    """Scores of a run; see ``store.scores``."""
+    return _scores(str(run.path), version(run), rule, tuple(classes))
+
+
+def extremes(
+    run: Run,
+    n: int,
+    which: str,
+    rule: ScoreRule,
+    class_name: str | None = None,
+    seed: int = 0,
+    low: float | None = None,
+    high: float | None = None,
+) -> pd.DataFrame:
+    """Images at an end of a run, at random, or between two scores; see ``store.extremes``."""
+    return _extremes(str(run.path), version(run), n, which, rule, class_name, seed, low, high)
+
+
+def class_counts(run: Run) -> pd.DataFrame:
+    """Images, failures and median of each class; see ``store.class_counts``."""
+    return _class_counts(str(run.path), version(run))
+
+
+def counts(run: Run) -> dict[str, int]:
+    """Planned, done and failed; see ``store.counts``."""
+    return _counts(str(run.path), version(run))
+
+
+def failures(run: Run) -> pd.DataFrame:
+    """Images without a score and why; see ``store.failures``."""
+    return _failures(str(run.path), version(run))
+
+
+def spectrum_band(run: Run, class_name: str | None = None) -> pd.DataFrame:
+    """Median and 5–95 % band of each singular value; see ``store.spectrum_band``."""
+    return _spectrum_band(str(run.path), version(run), class_name)
+
+
+def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
+    """Mean brightness (0..1) of up to n thumbnails: the simplest rival of the score."""
+    return _brightness(str(run.path), version(run), n)
+
+
+def row(run: Run, key: str) -> dict:
+    """Every column of one image; see ``store.row``."""
+    return store.row(run, key)
+
+
+def median(run: Run, rule: ScoreRule | None = None) -> float:
+    """Median score of a run, nats; NaN when it has none."""
+    return float(scores(run, rule or ScoreRule())["score"].median())
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _scores(path: str, version: str, rule: ScoreRule, classes: tuple[str, ...]) -> pd.DataFrame:
+    return store.scores(store.open_run(Path(path)), rule=rule, classes=classes or None)
+
+
+@st.cache_data(max_entries=512, show_spinner=False)
+def _extremes(
+    path: str,
+    version: str,
+    n: int,
+    which: str,
+    rule: ScoreRule,
+    class_name: str | None,
+    seed: int,
+    low: float | None,
+    high: float | None,
+) -> pd.DataFrame:
+    run = store.open_run(Path(path))
+    return store.extremes(run, n, which=which, class_name=class_name, rule=rule, seed=seed, low=low, high=high)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _class_counts(path: str, version: str) -> pd.DataFrame:
+    return store.class_counts(store.open_run(Path(path)))
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _counts(path: str, version: str) -> dict[str, int]:
+    return store.counts(store.open_run(Path(path)))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _failures(path: str, version: str) -> pd.DataFrame:
+    return store.failures(store.open_run(Path(path)))
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _spectrum_band(path: str, version: str, class_name: str | None) -> pd.DataFrame:
+    return store.spectrum_band(store.open_run(Path(path)), class_name)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _brightness(path: str, version: str, n: int) -> NDArray[np.float64]:
+    from io import BytesIO
+
+    from PIL import Image
+
+    frame = store.extremes(store.open_run(Path(path)), n, which="random", seed=0)
+    pictures = (Image.open(BytesIO(thumbnail)).convert("L") for thumbnail in frame["thumbnail"].dropna())
+    return np.array([np.asarray(picture).mean() / 255 for picture in pictures])

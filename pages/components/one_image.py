@@ -1,0 +1,68 @@
+"""One image, dropped in: its score, its place in a run, its spectrum, singular vectors and leverage."""
+
+import streamlit as st
+from PIL import Image
+
+from jepascore_core.datasets.images import open_image
+from jepascore_core.pictures import common_scale, vector_picture
+from jepascore_core.plots import spectrum_plot
+from jepascore_core.store import Run, ScoreRule
+from pages.components import encode, loaders, pickers
+from pages.components.captions import caption, chart
+from pages.components.guard import card
+from pages.components.inspector import draw_score, places
+from pages.components.text import md, number, significant
+from pages.components.vectors import IMAGE_TYPES, below, enlarged, leverage_over, square
+
+VECTORS = 6
+
+
+def draw() -> None:
+    """The form and, once there is an image, all that one can say about it."""
+    runs = pickers.readable_runs()
+    if not runs:
+        st.caption("An image is judged against a run; score a dataset first.")
+        return
+    with card("drop"):
+        left, middle, right = st.columns([4, 3, 2], gap="medium")
+        dropped = left.file_uploader("An image", type=IMAGE_TYPES, key="one_image", help="It stays on this machine.")
+        labels = pickers.by_label(runs)
+        first = list(labels.values()).index(pickers.latest_family(runs)[0])
+        run = labels.get(middle.selectbox("Compare with", list(labels), index=first, key="against"), runs[0])
+        classes = [pickers.ALL_IMAGES, *pickers.classes_of([run])]
+        chosen = right.selectbox("Class", classes, key="within")
+    if dropped is None:
+        st.caption("Drop a picture above: it is scored with the run's encoder and set among the run's images.")
+        return
+    _report(run, None if chosen == pickers.ALL_IMAGES else chosen, open_image(dropped.getvalue()))
+
+
+def _report(run: Run, class_name: str | None, image: Image.Image) -> None:
+    encoder = encode.encoder_of(run)
+    k = min(VECTORS, encoder.spec.embedding_dim - encoder.spec.null_dim)
+    seen = encode.look(encoder, image, k, False)
+    left, middle, right = st.columns([3, 3, 6], gap="small")
+    with left, card("dropped", height="stretch", gap="xsmall"):
+        st.image(square(image), width="stretch", alt="The dropped image")
+        draw_score(seen.score, seen.error, places(run, class_name, seen.score, ScoreRule()))
+    with middle, card("dropped_leverage", height="stretch", gap="xsmall"):
+        st.image(leverage_over(seen), width="stretch", alt="Leverage map of the dropped image")
+        st.markdown("**Leverage map**")
+        st.caption(f"Where the volume comes from; sums to the rank, {number(float(seen.leverage.sum()), 2)}.")
+    with right, card("dropped_spectrum", height="stretch", gap="xsmall"):
+        st.markdown("**Spectrum**")
+        name = class_name or "the run"
+        figure = spectrum_plot(
+            loaders.spectrum_band(run, class_name), {"this image": seen.singular_values}, band_name=name,
+            null_dim=encoder.spec.null_dim,
+        )  # fmt: skip
+        chart(figure, key="dropped_chart", alt="Log singular values of the dropped image over the run's median")
+        st.caption(f"Blue: this image. Dotted: median of {md(name)}, with its 5–95 % band.")
+    with card("dropped_vectors"), st.grid(6, min_column_width=96, gap="small"):
+        scale = common_scale(seen.vectors)
+        for place, (vector, sigma) in enumerate(zip(seen.vectors, seen.sigma, strict=True)):
+            with st.container(gap="xxsmall"):
+                title = f"σ{below(place + 1)} = {significant(float(sigma))}"
+                st.image(enlarged(vector_picture(vector, scale), 160), width="stretch", alt=f"Singular vector, {title}")
+                st.markdown(f"**{title}**")
+    caption([run], [pickers.scored(run)], ScoreRule())

@@ -1,0 +1,163 @@
+"""Which runs, classes and convention a page shows. Every choice lives in the URL; unknown values are ignored."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import streamlit as st
+
+from jepascore_core import store
+from jepascore_core.plots import dataset_colours
+from jepascore_core.store import Run, ScoreRule
+from pages.components import loaders
+from pages.components.text import md
+
+RULES = {
+    "eq. (5)": ScoreRule(),
+    "Listing 1, ε 1e−6": ScoreRule("listing1", 1e-6),
+    "Listing 1, ε 1e−4": ScoreRule("listing1", 1e-4),
+    "Listing 1, ε 1e−2": ScoreRule("listing1", 1e-2),
+}
+ALL_IMAGES = "All images"
+
+
+def readable_runs(*, filled: bool = True) -> list[Run]:
+    """Runs that can be read, newest first; with ``filled``, only those with a scored image."""
+    runs = [run for run in store.list_runs() if run.problem is None]
+    return [run for run in runs if not filled or scored(run)]
+
+
+def broken_runs() -> list[Run]:
+    """Folders that look like runs and cannot be read."""
+    return [run for run in store.list_runs() if run.problem is not None]
+
+
+def scored(run: Run) -> int:
+    """Number of images of a run that have a score; 0 when the run cannot be read."""
+    try:
+        counts = loaders.counts(run)
+    except Exception:
+        return 0
+    return counts["done"]
+
+
+def by_label(runs: Sequence[Run]) -> dict[str, Run]:
+    """A distinct label for each run; the oldest keeps the plain one, so that links stay valid."""
+    labels: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: (str(run.meta.get("created", "")), run.name)):
+        label = run.label if run.label not in labels else f"{run.label} · {run.name[-10:]}"
+        labels[label] = run
+    order = {run.name: place for place, run in enumerate(runs)}
+    return dict(sorted(labels.items(), key=lambda entry: order[entry[1].name]))
+
+
+def encoder_name(run: Run) -> str:
+    """Short name of a run's encoder."""
+    return str(run.meta["encoder"].get("name") or run.meta["encoder"]["id"])
+
+
+def dataset_name(run: Run) -> str:
+    """Last part of a run's dataset id."""
+    dataset_id = str(run.meta["dataset"]["id"])
+    return dataset_id.partition(":")[2].rstrip("/").rpartition("/")[2] or dataset_id
+
+
+def colours(runs: Sequence[Run]) -> dict[str, str]:
+    """Colour of each run's dataset, by run name; the same on every page."""
+    known = dataset_colours([str(run.meta["dataset"]["id"]) for run in store.list_runs() if run.problem is None])
+    return {run.name: known[str(run.meta["dataset"]["id"])] for run in runs}
+
+
+def latest_family(runs: Sequence[Run]) -> list[Run]:
+    """Runs of the encoder that was used last, one a dataset, oldest first: a fair first comparison.
+
+    Controls with random weights come first only where there is nothing else.
+    """
+    trained = [run for run in runs if not is_control(run)] or list(runs)
+    same = [run for run in trained if run.meta["encoder"]["digest"] == trained[0].meta["encoder"]["digest"]]
+    newest: dict[str, Run] = {}
+    for run in same:
+        newest.setdefault(str(run.meta["dataset"]["id"]), run)
+    return list(newest.values())[::-1]
+
+
+def is_control(run: Run) -> bool:
+    """Whether a run's encoder was never trained."""
+    encoder = run.meta["encoder"]
+    return not encoder.get("pretrained", True) or encoder.get("family") == "untrained"
+
+
+@contextmanager
+def chip(name: str, value: str) -> Iterator[None]:
+    """A quiet button that names a choice and opens its control."""
+    with st.popover(f":gray[{md(name)}] **{md(value)}**", key=f"chip_{name}"):
+        yield
+
+
+def current(key: str, known: Sequence[str], default: Sequence[str]) -> list[str]:
+    """What a control will hold in this run of the page: what was chosen, else what the URL says, else the default."""
+    value = st.session_state[key] if key in st.session_state else st.query_params.get_all(key)
+    values = [item for item in (value if isinstance(value, list) else [value]) if item]
+    given = key in st.session_state or key in st.query_params
+    found = [item for item in values if item in known]
+    return found if found or (given and not values) else list(default)
+
+
+def current_number(key: str, low: int, high: int, default: int) -> int:
+    """What a slider of whole numbers will hold in this run of the page; as ``current``."""
+    text = str(st.session_state[key] if key in st.session_state else st.query_params.get(key, ""))
+    return int(text) if text.isascii() and text.isdigit() and low <= int(text) <= high else default
+
+
+def shortened(names: Sequence[str], most: int = 4) -> str:
+    """A list of names that fits on a button."""
+    shown = [name if len(name) <= 24 else f"{name[:23]}…" for name in names[:most]]
+    return ", ".join(shown) + (f" +{len(names) - most}" if len(names) > most else "")
+
+
+def pick_runs(labels: dict[str, Run], default: Sequence[Run]) -> list[Run]:
+    """Choose several runs; kept in the URL as ``runs``."""
+    names = {run.name: label for label, run in labels.items()}
+    start = [names[run.name] for run in default]
+    shown = [labels[label] for label in current("runs", list(labels), start)]
+    encoders = {encoder_name(run) for run in shown}
+    value = shortened([dataset_name(run) for run in shown] if len(encoders) == 1 else [run.label for run in shown], 3)
+    with chip("Runs", value or "none"):
+        st.caption("A run is one encoder over one dataset.")
+        chosen = st.multiselect(
+            "Runs", list(labels), default=start, key="runs", bind="query-params", width=420, placeholder="Choose runs"
+        )
+    return [labels[label] for label in chosen if label in labels]
+
+
+def pick_run(labels: dict[str, Run], default: Run) -> Run:
+    """Choose one run; kept in the URL as ``run``."""
+    first = next(label for label, run in labels.items() if run.name == default.name)
+    with chip("Run", current("run", list(labels), [first])[0]):
+        label = st.selectbox(
+            "Run", list(labels), index=list(labels).index(first), key="run", bind="query-params", width=320
+        )
+    return labels.get(label) or default
+
+
+def pick_rule() -> ScoreRule:
+    """Choose the convention of the score; kept in the URL as ``score``."""
+    with chip("Score", current("score", list(RULES), ["eq. (5)"])[0]):
+        name = st.radio(
+            "Convention", list(RULES), key="score", bind="query-params",
+            captions=["Σ ln σ up to the rank; the paper’s definition", "Σ over all D, σ clipped at ε; the paper’s code"]
+            + ["the same, clipped earlier"] * 2,
+        )  # fmt: skip
+    return RULES.get(name, ScoreRule())
+
+
+def rule_name(rule: ScoreRule) -> str:
+    """How a convention is called on the screen."""
+    return next((name for name, known in RULES.items() if known == rule), f"ε {rule.eps:g}")
+
+
+def classes_of(runs: Sequence[Run]) -> list[str]:
+    """Class names of some runs, in the order of their datasets, without repeats."""
+    names: dict[str, None] = {}
+    for run in runs:
+        names |= dict.fromkeys(str(name) for name in loaders.class_counts(run)["class_name"] if name)
+    return list(names)

@@ -1,0 +1,245 @@
+"""Parts of the singular vectors page: which image, its facts, its vectors, and a walk along one of them."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from jepascore_core.datasets.images import open_image
+from jepascore_core.errors import JepaScoreError
+from jepascore_core.pictures import common_scale, leverage_picture, vector_picture
+from jepascore_core.plots import movement_plot
+from jepascore_core.store import Run, ScoreRule
+from pages.components import encode, loaders, pickers
+from pages.components.captions import caption, chart
+from pages.components.guard import card, guard
+from pages.components.inspector import headline, score_of, spectrum
+from pages.components.text import count, md, number, significant
+
+if TYPE_CHECKING:
+    from jepascore_core.encoders.spec import Encoder
+
+IMAGE_TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"]
+SIDE = 336  # least side of a picture on the page, px; small inputs are enlarged without smoothing
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Which singular vectors to show.
+
+    Attributes:
+        k: How many.
+        smallest: From the small end of the spectrum instead of the large one.
+    """
+
+    k: int
+    smallest: bool
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Where an image stands in its run.
+
+    Attributes:
+        keys: Keys of all scored images, least likely first.
+        place: Position of the chosen one.
+    """
+
+    keys: list[str]
+    place: int
+
+    @property
+    def key(self) -> str:
+        """The chosen image."""
+        return self.keys[self.place]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The image behind a row, or one that the reader brought.
+
+    Attributes:
+        image: Upright RGB.
+        brought: It was dropped in, and need not be the row's own.
+    """
+
+    image: Image.Image
+    brought: bool = False
+
+
+def pick_image(run: Run, rule: ScoreRule) -> Ranked:
+    """Choose an image of a run by its key, kept in the URL as ``key``; an unknown key gives the likeliest image."""
+    keys = loaders.scores(run, rule).sort_values(["score", "key"])["key"].astype(str).tolist()
+    linked = st.query_params.get("key")
+    if linked is not None and linked != st.session_state.get("linked_image"):
+        st.session_state["image"] = linked  # a link, or the browser's back button
+    wanted = st.session_state.get("image")
+    place = keys.index(wanted) if wanted in keys else len(keys) - 1
+    st.session_state["image"] = st.session_state["linked_image"] = st.query_params["key"] = keys[place]
+    with pickers.chip("Image", pickers.shortened([keys[place]])):
+        st.text_input("Image key", key="image", width=340)
+        st.caption(f"Rank {count(place + 1)} of {count(len(keys))}, from least likely.")
+    return Ranked(keys, place)
+
+
+def step_buttons(ranked: Ranked) -> None:
+    """Step to the next less or more likely image."""
+
+    def step(by: int) -> None:
+        st.session_state["image"] = ranked.keys[ranked.place + by]
+
+    last = ranked.place == len(ranked.keys) - 1
+    st.button("Less likely", icon=":material/arrow_back:", on_click=step, args=(-1,), disabled=ranked.place == 0)
+    st.button(
+        "More likely", icon=":material/arrow_forward:", icon_position="right", on_click=step, args=(1,), disabled=last
+    )
+
+
+def source_or_upload(run: Run, row: dict[str, Any]) -> Source | None:
+    """The row's image from its dataset; where that is not at hand, one that the reader drops in."""
+    try:
+        return Source(encode.source_image(run, row))
+    except JepaScoreError as error:
+        reason = md(error)
+    with card("missing", gap="xsmall"):
+        st.markdown("**The source image is not at hand.** Its score and spectrum are stored and shown below.")
+        st.caption(reason)
+        dropped = st.file_uploader(
+            "Drop the image here to see its singular vectors", type=IMAGE_TYPES, key="source_upload"
+        )  # fmt: skip
+    return Source(open_image(dropped.getvalue()), brought=True) if dropped else None
+
+
+def draw_facts(run: Run, row: dict[str, Any], rule: ScoreRule, source: Source | None) -> None:
+    """The image with its score, its leverage map, and its spectrum."""
+    left, middle, right = st.columns([3, 3, 6], gap="small")
+    with left, card("image", height="stretch", gap="xsmall"):
+        st.image(_picture(row, source), width="stretch", alt=f"Image {row['key']}")
+        headline(run, row, score_of(run, str(row["key"]), rule), rule)
+    with right, card("spectrum", height="stretch", gap="xsmall"):
+        st.markdown("**Spectrum**")
+        spectrum(run, row, key="spectrum")
+    with middle, card("leverage", height="stretch", gap="xsmall"), guard():
+        _leverage(run, source)
+
+
+def pick_vectors(run: Run) -> Vectors:
+    """Choose how many vectors and from which end; kept in the URL as ``k`` and ``end``."""
+    most = min(12, int(run.meta["encoder"]["embedding_dim"]) - int(run.meta["encoder"].get("null_dim") or 0))
+    k = pickers.current_number("k", 1, most, min(6, most))
+    end = pickers.current("end", ["Largest", "Smallest"], ["Largest"])[0]
+    with pickers.chip("Vectors", f"{k} {end.lower()}"):
+        end = st.segmented_control(
+            "Singular values", ["Largest", "Smallest"], default="Largest", key="end", bind="query-params", required=True
+        )
+        k = st.slider("How many", 1, max(2, most), min(6, most), key="k", bind="query-params", width=240)
+    return Vectors(min(k, most), end == "Smallest")
+
+
+def draw_vectors(run: Run, source: Source, wanted: Vectors, rule: ScoreRule) -> None:
+    """Right singular vectors on mid-grey, and a walk along one of them."""
+    encoder = encode.encoder_of(run)
+    if encoder.digest != run.meta["encoder"]["digest"]:
+        st.caption(
+            ":material/info: The encoder's weights differ from those of the run; the pictures show these weights."
+        )
+    seen = encode.look(encoder, source.image, wanted.k, wanted.smallest)
+    first = len(seen.singular_values) - encoder.spec.null_dim - wanted.k if wanted.smallest else 0
+    with card("vectors"):
+        scale = common_scale(seen.vectors)
+        with st.grid(6, min_column_width=96, gap="small"):
+            for place, (vector, sigma) in enumerate(zip(seen.vectors, seen.sigma, strict=True)):
+                with st.container(gap="xxsmall"):
+                    name = f"σ{below(first + place + 1)} = {significant(float(sigma))}"
+                    picture = enlarged(vector_picture(vector, scale), 160)
+                    st.image(picture, width="stretch", alt=f"Right singular vector, {name}")
+                    st.markdown(f"**{name}**")
+        st.caption("Right singular vectors vₖ in input space: zero is mid-grey, one scale for the row.")
+    with card("walk"):
+        _walk(encoder, source, wanted, seen.vectors, first, rule)
+    caption([run], [pickers.scored(run)], rule)
+
+
+def _walk(
+    encoder: "Encoder",
+    source: Source,
+    wanted: Vectors,
+    vectors: np.ndarray,
+    first: int,
+    rule: ScoreRule,
+) -> None:
+    """Move the image along one vector; show the image, its embedding's movement and its score."""
+    reach = encode.limit(encoder)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        names = [f"v{below(first + place + 1)}" for place in range(wanted.k)]
+        name = st.selectbox("Move along", names, key="along", width=120)
+        alpha = st.slider("α", -reach, reach, 0.0, reach / 40, key="alpha", help="Step in normalised input units.")
+    which = names.index(name) if name in names else 0
+    trace = encode.path(encoder, source.image, wanted.k, wanted.smallest, which, float(alpha))
+    here = trace.iloc[int(np.argmin(np.abs(trace["alpha"] - alpha)))]
+    left, right = st.columns([3, 7], gap="medium")
+    with left:
+        picture = enlarged(encode.moved(encoder, source.image, vectors[which], float(alpha)), SIDE)
+        st.image(picture, width="stretch", alt=f"The image moved by {alpha:.2f} along {name}")
+        distance, score, step = significant(here["movement"]), number(here["score"], 2), number(float(alpha), 2)
+        st.markdown(f"α = {step}: the embedding moves by **{distance}**, the score becomes **{score}** nats.")
+    with right:
+        chart(movement_plot(trace, float(alpha)), key="walk", alt="Embedding movement and score along the vector")
+        if rule != ScoreRule():
+            st.caption("The score along the walk follows eq. (5).")
+
+
+def _leverage(run: Run, source: Source | None) -> None:
+    """Leverage map in amber over the greyed image, and what it sums to."""
+    if source is None:
+        st.markdown("**Leverage map**")
+        st.caption("Needs the source image.")
+        return
+    seen = encode.look(encode.encoder_of(run), source.image, 1, False)
+    picture = leverage_picture(
+        np.asarray(Image.fromarray(seen.shown).resize((SIDE, SIDE), Image.Resampling.BICUBIC)), seen.leverage
+    )
+    st.image(picture, width="stretch", alt="Leverage map, amber where the volume comes from")
+    st.markdown("**Leverage map**")
+    share = np.sort(seen.leverage.ravel())[::-1]
+    half = int(np.searchsorted(np.cumsum(share), share.sum() / 2)) + 1
+    st.caption(
+        f"Where the volume comes from. The patches sum to the rank, {number(float(share.sum()), 2)}; "
+        f"half of it lies in {count(half)} of {count(share.size)} patches."
+    )
+
+
+def leverage_over(seen: encode.Look) -> np.ndarray:
+    """Leverage in amber over the greyed image, enlarged."""
+    shown = Image.fromarray(seen.shown).resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC)
+    return leverage_picture(np.asarray(shown), seen.leverage)
+
+
+def _picture(row: dict[str, Any], source: Source | None) -> Image.Image:
+    """The source image if it is at hand, else the thumbnail, else a grey square."""
+    if source is not None:
+        return square(source.image)
+    if row.get("thumbnail"):
+        return square(Image.open(BytesIO(row["thumbnail"])).convert("RGB"))
+    return Image.new("RGB", (SIDE, SIDE), (128, 128, 128))
+
+
+def square(image: Image.Image) -> Image.Image:
+    """Centre crop at a size that a page shows sharply."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side)).resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC)
+
+
+def enlarged(picture: np.ndarray, side: int) -> np.ndarray:
+    """Enlarge by whole pixels until a picture is at least ``side`` high."""
+    times = max(1, -(-side // picture.shape[0]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def below(k: int) -> str:
+    """A number in subscript digits."""
+    return str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))

@@ -1,0 +1,74 @@
+"""The prose of the overview, and the states in which there is nothing to show."""
+
+import streamlit as st
+
+from jepascore_core import jobs
+from pages.components.guard import card
+from pages.components.text import md
+
+
+def what_it_is() -> None:
+    """The score in four sentences and one equation."""
+    st.subheader("What the score says", anchor=False)
+    st.markdown(
+        "An encoder that is trained to spread its embeddings like a Gaussian must stretch space where its training "
+        "data are dense and squeeze it where they are rare. The Jacobian of the encoder at an image measures that "
+        "stretching, one singular value σₖ a direction:"
+    )
+    st.latex(r"\text{JEPA-SCORE}(x)=\sum_{k=1}^{\operatorname{rank} J_f(x)}\log\sigma_k\big(J_f(x)\big)")
+    st.markdown(
+        "In nats, eq. (5) of the paper; higher means *likelier under what the encoder learned*. "
+        ":gray[Balestriero, Ballas, Rabbat and LeCun, “Gaussian Embeddings: How JEPAs Secretly Learn Your Data "
+        "Density”.]"
+    )
+
+
+def what_it_is_not() -> None:
+    """What a reader must not conclude."""
+    st.subheader("What it does not mean", anchor=False)
+    st.markdown(
+        "- **Not a calibrated probability.** It is known up to a constant; only differences within one encoder count.\n"
+        "- **Not comparable across encoders.** Embedding size, input size and scaling each shift it.\n"
+        "- **Low need not mean outlier.** The direction has to be measured: on public benchmarks MetaCLIP is reported "
+        "inverted, and larger DINOv2 models separate less than small ones. *Distributions* shows what holds here.\n"
+        "- **Simple rivals are strong.** In the demo, mean brightness alone tells the sets apart about as well; "
+        "the separation table sets it beside the score."
+    )
+
+
+def nothing_yet() -> None:
+    """State of a page before the first result."""
+    listed = jobs.list_jobs()
+    if any(job.active for job in listed):
+        st.skeleton(height=240)
+        st.caption("The first images appear here within seconds.")
+        return
+    for job in listed[:1]:
+        if job.state == "failed":
+            st.error(md(job.message or "The last job failed."), icon=":material/error:")
+    with card("empty", horizontal_alignment="center", gap="xsmall"):
+        st.space("small")
+        st.markdown("**No run to show yet**", text_alignment="center")
+        st.caption("A run is one encoder over one dataset.", text_alignment="center")
+        with st.container(horizontal=True, horizontal_alignment="center"):
+            if st.button("Score the demo", icon=":material/play_arrow:"):
+                jobs.start_demo()
+                st.rerun()
+            if st.button("Choose an encoder and images", type="tertiary"):
+                st.switch_page("pages/score_images.py")
+        st.space("small")
+
+
+def next_steps(*, have_runs: bool) -> None:
+    """Where to go from here."""
+    st.subheader("What to do next", anchor=False)
+    steps = [
+        ("pages/class_extremes.py", "Class extremes", "The least and most likely images of each class, side by side."),
+        ("pages/distributions.py", "Distributions", "Is one dataset more familiar to the encoder than another?"),
+        ("pages/singular_vectors.py", "Singular vectors", "What in an image carries its score."),
+        ("pages/score_images.py", "Score images", "Your own folder, or one picture dropped in."),
+    ]
+    for column, (target, label, text) in zip(st.columns(4, gap="small"), steps, strict=True):
+        with column, card(f"next_{label}", height="stretch", gap="xxsmall"):
+            st.page_link(target, label=f"**{label}**", disabled=not have_runs and label != "Score images")
+            st.caption(text)

@@ -1,0 +1,30 @@
+"""Overview: what the score says and what it does not, the newest run at a glance, and all runs."""
+
+import streamlit as st
+
+from pages.components import live, pickers, runs_table, words
+from pages.components.guard import card, page
+from pages.components.inspector import open_image, strip
+
+with page("Overview", "Which images does a pretrained vision encoder find likely, and which does it find strange?"):
+    live.start_demo_once()
+    live.banner()
+
+    def newest() -> None:
+        runs = pickers.latest_family(pickers.readable_runs())
+        if runs:
+            strip(runs)
+        else:
+            words.nothing_yet()
+
+    open_image()
+    live.live(newest)
+
+    meaning, limits = st.columns(2, gap="medium")
+    with meaning, card("meaning", height="stretch"):
+        words.what_it_is()
+    with limits, card("limits", height="stretch"):
+        words.what_it_is_not()
+
+    live.live(runs_table.draw)
+    words.next_steps(have_runs=bool(pickers.readable_runs()))

@@ -1,0 +1,35 @@
+"""Singular vectors: what changes to an image move its embedding, and where its score comes from (paper Fig. 7)."""
+
+import streamlit as st
+
+from pages.components import live, loaders, pickers, words
+from pages.components.guard import page
+from pages.components.vectors import draw_facts, draw_vectors, pick_image, pick_vectors, source_or_upload, step_buttons
+
+with page(
+    "Singular vectors",
+    "Which changes to this image would move its embedding most, and which patches carry its score? "
+    "As in Figure 7 of the paper.",
+):
+    live.start_demo_once()
+    live.banner()
+    runs = pickers.readable_runs()
+    if not runs:
+        words.nothing_yet()
+        live.live(lambda: None)
+        st.stop()
+
+    with st.container(horizontal=True):
+        run = pickers.pick_run(pickers.by_label(runs), pickers.latest_family(runs)[0])
+        chosen = st.container(width="content")
+        wanted = pick_vectors(run)
+        rule = pickers.pick_rule()
+        with chosen:
+            ranked = pick_image(run, rule)
+        st.space("stretch")
+        step_buttons(ranked)
+    row = loaders.row(run, ranked.key)
+    source = source_or_upload(run, row)
+    draw_facts(run, row, rule, source)
+    if source is not None:
+        draw_vectors(run, source, wanted, rule)

@@ -1,0 +1,348 @@
+"""Every page on a real tiny store: filled, empty, half-way, with failures, hostile names and a broken folder."""
+
+import io
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest
+
+from jepascore_core import jobs, store
+from jepascore_core.request import RunRequest
+from jepascore_core.runner import Hooks, score_dataset, score_work
+from tests.tiny import TinyDataset, tiny_work
+
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    "Overview": "pages/overview.py",
+    "Score images": "pages/score_images.py",
+    "Class extremes": "pages/class_extremes.py",
+    "Distributions": "pages/distributions.py",
+    "Singular vectors": "pages/singular_vectors.py",
+}
+HOSTILE = ("<script>alert(1)</script> :cat: $x$ [a](b)", "**bold** :red[=cmd|'/c calc'!A1] \\ `tick`")
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of real demo encoders, one with hostile names and failures, one half-way, one broken folder."""
+    home = tmp_path_factory.mktemp("filled")
+    runs = home / "runs"
+    for encoder in ("demo:jepa-tiny-untrained", "demo:jepa-tiny"):
+        score_dataset(RunRequest(encoder, "demo:digits", per_class=2, device="cpu"), runs_dir=runs)
+    keys = [f"{HOSTILE[i % 2]}/{i}{'<b>' * (i % 3)}.png" for i in range(16)]
+    score_work(tiny_work(runs, TinyDataset(16, bad=(3, 8), keys=keys, class_names=HOSTILE)), Hooks(threading.Event()))
+    stop = threading.Event()
+    score_work(tiny_work(runs, TinyDataset(40)), Hooks(stop, on_progress=lambda p: p.done >= 8 and stop.set()))
+    (runs / "broken-birds-0000000000").mkdir()
+    (runs / "broken-birds-0000000000" / "run.json").write_text('{"format_version": 1,')
+    return home
+
+
+@pytest.fixture(autouse=True)
+def served_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AppTest makes every run a server's very first, in which Streamlit takes ``pages/`` for its old layout."""
+    first_run = PagesManager.__init__
+
+    def later_run(self: PagesManager, *args: Any, **options: Any) -> None:
+        first_run(self, *args, **options)
+        PagesManager.uses_pages_directory = False
+
+    monkeypatch.setattr(PagesManager, "__init__", later_run)
+
+
+@pytest.fixture
+def on_filled(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JEPASCORE_HOME", str(filled))
+
+
+def opened(page: str, **query: str | list[str]) -> AppTest:
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    for name, value in query.items():
+        at.query_params[name] = value
+    return at.switch_page(PAGES[page]).run() if page != "Overview" or query else at
+
+
+def words(at: AppTest) -> str:
+    kinds = (at.title, at.subheader, at.markdown, at.caption, at.error, at.warning)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def galleries(at: AppTest) -> list[dict]:
+    """What the gallery component was sent."""
+    import json
+
+    return [json.loads(element.proto.json) for element in at.get("bidi_component") if element.proto.json]
+
+
+def check(at: AppTest) -> AppTest:
+    assert not at.exception
+    assert not at.error, [error.value for error in at.error]
+    return at
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_filled(page: str, on_filled: None):
+    at = check(opened(page))
+    assert at.title[0].value == page
+    if page in ("Distributions", "Singular vectors"):
+        assert at.get("plotly_chart")
+    if page in ("Overview", "Class extremes", "Distributions", "Score images"):
+        assert galleries(at)
+
+
+def test_a_link_to_a_page_may_be_the_first_request(on_filled: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    at._page_hash = ""  # as a browser that opens the link
+    at.switch_page(PAGES["Distributions"]).run()
+    assert check(at).title[0].value == "Distributions"
+    assert PagesManager.uses_pages_directory is False
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_empty(page: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JEPASCORE_DEMO", "0")
+    at = check(opened(page))
+    assert at.title[0].value == page
+    assert page == "Score images" or "No run to show yet" in words(at)
+    assert not jobs.list_jobs()
+
+
+def test_first_open_starts_the_demo_once_and_shows_it():
+    first, second = check(opened("Overview")), check(opened("Overview"))
+    try:
+        (job,) = jobs.list_jobs()
+        assert job.kind == "demo"
+        for at in (first, second):
+            assert at.progress
+            assert "The demo" in words(at) or "Scoring" in words(at)
+    finally:
+        jobs.cancel(job)
+        ended(job.id)
+
+
+def ended(job_id: str, seconds: float = 60) -> jobs.Job:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        job = next(job for job in jobs.list_jobs() if job.id == job_id)
+        if not job.active:
+            return job
+        time.sleep(0.2)
+    raise AssertionError(f"the job is still {job.state}")
+
+
+def test_overview_says_what_the_score_is_not(on_filled: None):
+    text = words(opened("Overview"))
+    assert "Not a calibrated probability" in text
+    assert "brightness" in text
+    assert "inverted" in text
+
+
+def test_a_broken_folder_is_listed_with_its_reason(on_filled: None):
+    at = check(opened("Overview"))
+    (warning,) = [w.value for w in at.warning if "broken" in w.value]
+    assert "not valid JSON" in warning
+    frame = at.dataframe[0].value
+    assert set(frame["State"].str.split(",").str[0]) == {"Done", "Cancelled"}
+    assert len(frame) == 4
+
+
+def test_names_from_data_are_never_markup(on_filled: None):
+    label = next(
+        run.label for run in store.list_runs() if not run.problem and len(run.meta["dataset"]["class_names"]) == 2
+    )
+    for page in ("Class extremes", "Distributions"):
+        at = check(opened(page, runs=[label], classes=list(HOSTILE)))
+        text = words(at)
+        assert "<script>" not in text
+        assert ":red[=cmd" not in text
+        assert ":cat:" not in text
+        if page == "Class extremes":
+            (data,) = galleries(at)
+            assert {row["title"] for row in data["rows"]} == set(HOSTILE)  # drawn with textContent
+
+
+def test_failures_are_told(on_filled: None):
+    run = next(run for run in store.list_runs() if not run.problem and store.counts(run)["failed"] == 2)
+    frame = opened("Overview").dataframe[0].value
+    assert list(frame.loc[frame["Failed"] == "2", "Images"]) == [str(store.counts(run)["done"])]
+
+
+def test_class_extremes_follow_the_url(on_filled: None):
+    label = "jepa-tiny · digits"
+    at = check(opened("Class extremes", runs=[label, "no such run"], classes=["digit 3", "nonsense"], n="3", size="L"))
+    (data,) = galleries(at)
+    (row,) = data["rows"]
+    assert row["title"] == "digit 3"
+    assert [len(cell) for cell in row["cells"]] == [2, 2]  # two images of each class in the sample
+    assert data["max"] == 168
+    run = next(run for run in store.list_runs() if run.label == label)
+    least = store.extremes(run, 1, which="least", class_name="digit 3")
+    assert row["cells"][0][0]["id"] == f"{run.name}\n{least['key'].iloc[0]}"
+    assert row["cells"][0][0]["badge"] == f"{least['score'].iloc[0]:.1f}".replace("-", "−")
+    assert row["cells"][0][0]["src"].startswith("data:image/jpeg;base64,")
+
+
+def test_without_a_class_each_run_is_one_row(on_filled: None):
+    at = check(opened("Class extremes", runs=["jepa-tiny · digits"], classes=""))
+    (data,) = galleries(at)
+    assert [row["title"] for row in data["rows"]] == ["digits"]
+    assert any("all images" in popover.proto.popover.label for popover in at.get("popover"))
+
+
+def test_random_images_come_between_the_ends(on_filled: None):
+    at = opened("Class extremes")
+    at.toggle(key="random").set_value(True).run()
+    (data,) = galleries(check(at))
+    assert [column["tone"] for column in data["columns"]] == ["least", "plain", "most"]
+
+
+@pytest.mark.parametrize("page", ["Class extremes", "Distributions"])
+def test_nothing_chosen_is_a_calm_page(page: str, on_filled: None):
+    at = opened(page)
+    at.multiselect(key="runs").set_value([]).run()
+    check(at)
+
+
+@pytest.mark.parametrize("shape", ["Density", "Histogram", "ECDF"])
+@pytest.mark.parametrize("by", ["Run", "Class"])
+def test_distributions_in_every_shape(shape: str, by: str, on_filled: None):
+    at = check(opened("Distributions", **{"as": shape, "by": by, "score": "Listing 1, ε 1e−4"}))
+    assert "Listing 1" in words(at).replace("\\", "")
+    assert len(at.get("plotly_chart")) == 1
+
+
+def test_encoders_are_not_put_on_one_axis(on_filled: None):
+    names = ["jepa-tiny · digits", "jepa-tiny-untrained · digits"]
+    at = check(opened("Distributions", runs=names))
+    assert "share no scale" in words(at)
+    assert len(at.table) == 2
+
+
+def test_separation_table_states_the_measured_direction(on_filled: None):
+    tiny = [run.label for run in store.list_runs() if run.meta and run.meta["encoder"]["id"] == "demo:tiny"]
+    labels = opened("Distributions").multiselect(key="runs").options
+    at = check(opened("Distributions", runs=[label for label in labels if label.startswith(tiny[0])]))
+    assert "Measured, not assumed" in words(at)
+    frame = at.table[0].value
+    assert {"AUROC (95 %)", "KS", "brightness"} <= set(frame.columns)
+
+
+def test_singular_vectors_show_image_leverage_and_walk(on_filled: None):
+    at = check(opened("Singular vectors", run="jepa-tiny · digits", k="3", end="Smallest"))
+    text = words(at)
+    assert "sum to the rank, 16.00" in text
+    assert "σ₁₄" in text and "σ₁₆" in text
+    before = next(m.value for m in at.markdown if m.value.startswith("α ="))
+    assert "moves by **0**" in before
+    at.slider(key="alpha").set_value(2.5).run()
+    after = next(m.value for m in check(at).markdown if m.value.startswith("α ="))
+    assert after.startswith("α = 2.50") and "moves by **0**" not in after
+
+
+def test_singular_vectors_step_through_the_ranks_and_keep_the_key(on_filled: None):
+    at = opened("Singular vectors", run="jepa-tiny · digits")
+    run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
+    best, second = store.extremes(run, 2, which="most")["key"]
+    assert at.session_state["image"] == best
+    next(button for button in at.button if button.label == "Less likely").click().run()
+    assert check(at).session_state["image"] == second
+    assert at.query_params["key"] == second
+    assert check(opened("Singular vectors", run=run.label, key="no such image")).session_state["image"] == best
+    assert check(opened("Singular vectors", run=run.label, key=second)).session_state["image"] == second
+
+
+def test_singular_vectors_without_the_source_offer_an_upload(on_filled: None):
+    labels = opened("Singular vectors").selectbox(key="run").options
+    at = check(opened("Singular vectors", run=next(label for label in labels if label.startswith("tiny"))))
+    assert "not at hand" in words(at)
+    assert at.file_uploader
+    assert at.get("plotly_chart")  # the stored spectrum
+
+
+def test_one_image_is_scored_and_placed(on_filled: None):
+    at = opened("Score images")
+    at.session_state["tab"] = "Try one image"
+    at.run()
+    at.selectbox(key="against").set_value("jepa-tiny · digits").run()
+    at.file_uploader[0].upload("a.png", png(Image.effect_noise((60, 40), 80).convert("RGB"))).run()
+    assert "percentile of" in words(check(at)) or "of the run" in words(at)
+    assert at.metric[0].label == "JEPA-SCORE (nats)"
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_a_bad_upload_is_one_sentence(content: bytes, on_filled: None):
+    at = opened("Score images")
+    at.session_state["tab"] = "Try one image"
+    at.run()
+    at.file_uploader[0].upload("a.png", content).run()
+    assert not at.exception
+    assert len(at.error) == 1
+    assert "Traceback" not in at.error[0].value
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_cost_is_told_before_the_start(on_filled: None):
+    at = opened("Score images")
+    cost = next(caption.value for caption in at.caption if caption.value.startswith("Cost"))
+    assert "images/s" in cost and "images" in cost
+
+
+def test_an_unknown_folder_is_one_sentence_before_the_start(on_filled: None):
+    at = opened("Score images")
+    at.multiselect(key="datasets").set_value(["folder:/no/such/folder"]).run()
+    assert not at.exception
+    assert len(at.error) == 1
+
+
+def test_a_stopped_run_can_be_resumed_from_the_page(on_filled: None):
+    at = check(opened("Score images"))
+    assert "Not finished" in words(at)
+    assert [button.label for button in at.button].count("Resume") == 1
+
+
+def test_start_runs_a_process_and_its_results_appear(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JEPASCORE_DEMO", "0")
+    at = opened("Score images")
+    at.multiselect(key="datasets").set_value(["demo:digits"]).run()
+    at.number_input[1].set_value(5).run()  # at most, in all
+    next(button for button in at.button if button.label == "Start").click().run()
+    (job,) = jobs.list_jobs()
+    assert job.request is not None and job.request["limit"] == 5
+    assert "jepa" in words(check(at))
+    assert ended(job.id, 90).state == "done"
+    (data,) = galleries(check(at.run()))
+    assert len(data["rows"][0]["cells"][0]) == 5
+
+
+def test_a_failed_job_says_why_and_can_be_dismissed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JEPASCORE_DEMO", "0")
+    job = jobs.start(RunRequest("demo:jepa-tiny", "folder:/no/<such>/folder"))
+    assert ended(job.id).state == "failed"
+    at = opened("Score images")
+    (error,) = at.error
+    assert "folder" in error.value and "<such>" not in error.value
+    next(button for button in at.button if button.label == "Dismiss").click().run()
+    assert not check(at).error
+
+
+def test_a_folder_that_goes_away_does_not_break_the_page(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import shutil
+
+    monkeypatch.setenv("JEPASCORE_HOME", str(tmp_path / "copy"))
+    shutil.copytree(filled, tmp_path / "copy")
+    at = opened("Class extremes")
+    for run in store.list_runs():
+        if run.label == "jepa-tiny · digits":
+            shutil.rmtree(run.path)
+    assert not at.run().exception
