@@ -6,7 +6,14 @@ import streamlit as st
 
 HERE = Path(__file__).parent
 
-st.set_page_config(page_title="JEPA-SCORE Explorer", page_icon=str(HERE / "static/mark.svg"), layout="wide")
+SIDEBAR_PX = 216  # five words wide: the rest belongs to the images
+
+st.set_page_config(
+    page_title="JEPA-SCORE Explorer",
+    page_icon=str(HERE / "static/mark.svg"),
+    layout="wide",
+    initial_sidebar_state=SIDEBAR_PX,
+)
 st.logo(str(HERE / "static/logo.svg"), size="large", icon_image=str(HERE / "static/mark.svg"))
 
 st.navigation({

@@ -25,11 +25,11 @@ from jepascore_core.datasets.demo import DEMO_NAMES, demo_dataset
 from jepascore_core.datasets.demo_photos import PHOTOS, source_image, training_boxes
 from jepascore_core.encoders.small import load_small, read_metadata, small_transform
 from jepascore_core.jacobian import jacobian_summary, listing1_scores, singular_values
-from jepascore_core.objectives import SLICES, covariance_eigenvalues, projection_moments
 from jepascore_core.score import jepa_score
 from jepascore_core.separation import separation
 from jepascore_core.trainer import TrainConfig, train
-from jepascore_core.training_data import embed, training_images
+from jepascore_core.trainer.data import embed, training_images
+from jepascore_core.trainer.objectives import SLICES, covariance_eigenvalues, projection_moments
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "jepascore_core" / "weights"

@@ -17,7 +17,8 @@ from torch import nn
 
 from benchmarks.speed import RESULTS, environment
 from jepascore_core import load_dataset, load_encoder
-from jepascore_core.encoders.spec import Encoder, EncoderSpec
+from jepascore_core.encoders.encoder import Encoder
+from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.jacobian import jacobian_listing1, jacobian_summary
 from jepascore_core.score import jepa_score, score_error
 

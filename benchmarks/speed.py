@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.methods import METHODS
 from jepascore_core import load_encoder
-from jepascore_core.encoders.spec import Encoder
+from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.jacobian import jacobian_listing1
 
 RESULTS = Path(__file__).parent / "results"

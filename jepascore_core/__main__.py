@@ -64,7 +64,7 @@ def score(
 
     The last line of stdout is the run's folder.
     """
-    from jepascore_core.request import RunRequest, split_classes
+    from jepascore_core.store.request import RunRequest, split_classes
 
     request = RunRequest(
         encoder_id=encoder,

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from jepascore_core.encoders.checkpoint import weights_digest
+from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.encoders.random_weights import randomise_constants
-from jepascore_core.encoders.spec import Encoder, EncoderSpec
+from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.encoders.timm_models import make_transform
 
 KINDS = {"class token": 2, "registers": 2, "swiglu": 2, "mean": 1, "fc_norm": 2, "projection": 0, "quickgelu": 0}

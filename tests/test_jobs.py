@@ -16,7 +16,7 @@ from jepascore_core import jobs, processes, store
 from jepascore_core.errors import RunError
 from jepascore_core.files import write_json
 from jepascore_core.locks import Cancelled, device_lock, hold
-from jepascore_core.request import RunRequest
+from jepascore_core.store.request import RunRequest
 
 GALAXIES = RunRequest("demo:jepa-tiny", "demo:galaxies", limit=6, device="cpu")
 
@@ -115,7 +115,7 @@ def test_two_browsers_start_one_demo(home):
     assert jobs.start_demo(runs_dir=home).id != found[0].id  # a cancelled demo can be started again
 
 
-def test_the_demo_is_three_sets_and_a_control():
+def test_the_demo_is_its_sets_and_a_control():
     requests = jobs.demo_requests(device="cpu")
     assert [request.dataset_id for request in requests[:3]] == ["demo:photos", "demo:digits", "demo:galaxies"]
     assert {request.encoder_id for request in requests} == {"demo:jepa-tiny", "demo:jepa-tiny-untrained"}

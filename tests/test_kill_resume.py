@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from jepascore_core import part_writer, parts, store
+from jepascore_core import store
 from jepascore_core.processes import stop_on_signals
 from jepascore_core.runner import Hooks, score_work
+from jepascore_core.store import part_writer, parts
 from tests.tiny import TinyDataset, tiny_work
 
 N, BAD, DELAY_S = 40, (7, 31), 0.03

@@ -12,8 +12,8 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from jepascore_core import jobs, store
-from jepascore_core.request import RunRequest
 from jepascore_core.runner import Hooks, score_dataset, score_work
+from jepascore_core.store.request import RunRequest
 from tests.tiny import TinyDataset, tiny_work
 
 ROOT = Path(__file__).parent.parent

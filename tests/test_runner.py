@@ -17,19 +17,20 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from jepascore_core import part_writer, parts, store
+from jepascore_core import store
 from jepascore_core.datasets.base import Item
 from jepascore_core.errors import DatasetError, RunError
 from jepascore_core.jacobian import jacobian_summary
 from jepascore_core.locks import Cancelled, device_lock, hold
-from jepascore_core.planning import default_batch_size
 from jepascore_core.processes import stop_on_signals
-from jepascore_core.reading import Loaded, read_ahead
-from jepascore_core.request import RunRequest, format_classes, split_classes
 from jepascore_core.runner import Hooks, run_scoring, score_dataset, score_work
+from jepascore_core.runner.planning import default_batch_size
+from jepascore_core.runner.reading import Loaded, read_ahead
+from jepascore_core.runner.scoring import BatchScorer
+from jepascore_core.runner.views import draw_view
 from jepascore_core.score import jepa_score, views_score
-from jepascore_core.scoring import BatchScorer
-from jepascore_core.views import draw_view
+from jepascore_core.store import part_writer, parts
+from jepascore_core.store.request import RunRequest, format_classes, split_classes
 from tests.tiny import SIDE, D, TinyDataset, jpeg, tiny_encoder, tiny_transform, tiny_work
 
 

@@ -16,12 +16,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepascore_core import part_writer, parts, processes, progress, rule, score, store
+from jepascore_core import processes, score, store
 from jepascore_core.errors import RunError
 from jepascore_core.files import read_json, write_json, written_aside
 from jepascore_core.runner import Hooks, score_work
 from jepascore_core.score import jepa_score
-from jepascore_core.store import ScoreRule
+from jepascore_core.store import ScoreRule, part_writer, parts, progress, rule
 from tests.tiny import D, TinyDataset, tiny_encoder, tiny_work
 
 N, BAD = 36, 3
@@ -218,7 +218,7 @@ def test_a_damaged_part_is_named_and_the_rest_is_shown(copy, harm):
 
 
 def test_a_part_that_vanishes_during_a_query_is_tolerated(copy, monkeypatch):
-    from jepascore_core import database
+    from jepascore_core.store import database
 
     listed, calls = parts.readable_parts(copy.path), itertools.count()
 
@@ -460,14 +460,14 @@ def test_a_spreadsheet_runs_no_formula(tmp_path):
 
 
 def test_a_failed_export_leaves_the_old_file(run, tmp_path, monkeypatch):
-    from jepascore_core import export
+    from jepascore_core.store import exports
 
     (tmp_path / "x.csv").write_text("old")
 
     def broken(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "_disarmed", broken)
+    monkeypatch.setattr(exports, "_disarmed", broken)
     with pytest.raises(RunError, match="No space left"):
         store.export(run, tmp_path / "x.csv")
     assert [path.read_text() for path in tmp_path.glob("*x.csv*")] == ["old"]

@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 
 from jepascore_core import trainer
-from jepascore_core.augment import random_view
 from jepascore_core.datasets.demo import demo_dataset
 from jepascore_core.encoders.small import (
     PREPROCESS,
@@ -27,7 +26,12 @@ from jepascore_core.encoders.small import (
 from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.errors import EncoderError, RunError
 from jepascore_core.jacobian import singular_values
-from jepascore_core.objectives import (
+from jepascore_core.score import jepa_score
+from jepascore_core.separation import separation
+from jepascore_core.trainer import train
+from jepascore_core.trainer.augment import random_view
+from jepascore_core.trainer.data import training_images
+from jepascore_core.trainer.objectives import (
     GAUSSIAN_STATISTIC,
     OBJECTIVES,
     Objective,
@@ -37,13 +41,9 @@ from jepascore_core.objectives import (
     sigreg,
     vicreg,
 )
-from jepascore_core.score import jepa_score
-from jepascore_core.separation import separation
-from jepascore_core.trainer import train
-from jepascore_core.training_data import training_images
-from jepascore_core.training_state import StepRecord, TrainConfig, learning_rate
+from jepascore_core.trainer.state import StepRecord, TrainConfig, learning_rate
 
-WEIGHTS = Path(trainer.__file__).parent / "weights"
+WEIGHTS = Path(trainer.__file__).parents[1] / "weights"
 TINY = TrainConfig(
     dataset="demo:digits", steps=12, batch_size=32, embedding_dim=4, input_size=16, limit=96, device="cpu"
 )

@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from jepascore_core.datasets.base import Dataset, Item
-from jepascore_core.encoders.spec import Encoder, EncoderSpec
+from jepascore_core.encoders.encoder import Encoder
+from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.errors import ImageError
-from jepascore_core.request import RunRequest
 from jepascore_core.runner import Work
+from jepascore_core.store.request import RunRequest
 
 D, SIDE = 5, 8
 torch.set_num_threads(1)  # more threads only get in each other's way on images this small

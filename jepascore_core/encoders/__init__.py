@@ -7,166 +7,26 @@
 - ``file:<path>@<encoder id>``: weights on disk for an architecture of timm or open_clip
 """
 
-from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from jepascore_core.encoders.messages import reason
-from jepascore_core.encoders.names import EncoderId, parse
-from jepascore_core.encoders.null_space import Ending, find_ending
-from jepascore_core.encoders.parts import Parts
 from jepascore_core.encoders.presets import PRESETS, find_spec
-from jepascore_core.encoders.spec import Encoder, EncoderSpec
-from jepascore_core.errors import EncoderError
+from jepascore_core.encoders.spec import EncoderSpec
+
+if TYPE_CHECKING:
+    from jepascore_core.encoders.encoder import Encoder
+    from jepascore_core.encoders.load import load_encoder
 
 __all__ = ["PRESETS", "Encoder", "EncoderSpec", "find_spec", "load_encoder"]
 
-WEIGHTS = Path(__file__).parent.parent / "weights"
-SIDE_LIMITS = (8, 4096)
 
+def __getattr__(name: str) -> Any:
+    """Import what needs torch on first use, so that listing encoders does not wait for it."""
+    if name == "load_encoder":
+        from jepascore_core.encoders.load import load_encoder
 
-def load_encoder(
-    encoder_id: str,
-    *,
-    device: str | torch.device = "cpu",
-    pretrained: bool = True,
-    input_size: int | None = None,
-    check: bool = True,
-) -> Encoder:
-    """Load an encoder and make sure that its null dimension is what its spec declares.
+        return load_encoder
+    if name == "Encoder":
+        from jepascore_core.encoders.encoder import Encoder
 
-    Args:
-        encoder_id: ``timm:...``, ``open_clip:...``, ``demo:...`` or ``file:...``; a bare name where only
-            one library can mean it.
-        device: Where to put it, such as ``cpu`` or ``cuda``.
-        pretrained: False draws random weights, the same each time, so that every block matters.
-        input_size: Side of the input in px, instead of the encoder's own; position embeddings are resampled.
-        check: Run one image to check the declared null dimension. Encoders that are not in the table
-            are always run, since theirs is measured.
-
-    Returns:
-        The frozen encoder in eval mode, float32.
-
-    Raises:
-        EncoderError: Unknown, out of reach, gated, not fitting, or not as declared; one sentence.
-    """
-    if input_size is not None and not SIDE_LIMITS[0] <= input_size <= SIDE_LIMITS[1]:
-        raise EncoderError(f"An input size of {input_size} px is not between {SIDE_LIMITS[0]} and {SIDE_LIMITS[1]}.")
-    identity = parse(encoder_id)
-    parts = _build(identity, pretrained, input_size)
-    parts = replace(parts, model=_move(parts.model.eval().requires_grad_(False), device))
-    if check or not parts.declared:
-        parts = _checked(parts)
-    return Encoder(parts.model, parts.spec, parts.transform, parts.digest).eval()
-
-
-def _build(identity: EncoderId, pretrained: bool, input_size: int | None) -> Parts:
-    """Build an encoder with the adapter of its scheme."""
-    if identity.scheme == "demo":
-        return _small(WEIGHTS / f"{identity.name}.safetensors", identity, pretrained, input_size)
-    if identity.scheme == "file":
-        path = Path(identity.name).expanduser()
-        if identity.architecture is None:
-            return _small(path, identity, pretrained, input_size)
-        parts = _from_library(identity.architecture, path if pretrained else None, input_size)
-        name = f"{path.name} ({parts.spec.name})"
-        return replace(parts, spec=replace(parts.spec, id=str(identity), name=name, licence="see the file's source"))
-    return _from_library(identity, _published(identity) if pretrained else None, input_size)
-
-
-def _from_library(identity: EncoderId, weights: Path | None, input_size: int | None) -> Parts:
-    """Build an encoder of timm or open_clip; None for random weights."""
-    from jepascore_core.encoders import clip_models, timm_models
-
-    library = {"timm": timm_models, "open_clip": clip_models}[identity.scheme]
-    return library.build(identity.name, weights=weights, input_size=input_size)
-
-
-def _published(identity: EncoderId) -> Path:
-    """Find or download the weights that a library publishes."""
-    from jepascore_core.encoders import clip_models, timm_models
-    from jepascore_core.encoders.download import fetch
-
-    library = {"timm": timm_models, "open_clip": clip_models}[identity.scheme]
-    return fetch(library.weights_source(identity.name))
-
-
-def _small(path: Path, identity: EncoderId, pretrained: bool, input_size: int | None) -> Parts:
-    """Build the small convnet from a checkpoint of our own trainer, which carries its spec."""
-    from jepascore_core.encoders.checkpoint import weights_digest
-    from jepascore_core.encoders.random_weights import randomise_constants, seeded
-    from jepascore_core.encoders.small import build_small, load_small, read_metadata, small_transform
-
-    _require_own_checkpoint(path)
-    metadata = read_metadata(path)
-    if pretrained:
-        model = load_small(path)
-    else:
-        with seeded():
-            model = build_small(metadata["config"])
-            randomise_constants(model)
-    preprocess = metadata["preprocess"]
-    if input_size is not None:
-        preprocess = {**preprocess, "input_size": input_size}
-    side = preprocess["input_size"]
-    spec = replace(metadata["spec"], id=str(identity), input_size=(3, side, side))
-    return Parts(model, spec, True, small_transform(preprocess), weights_digest(model.state_dict()))
-
-
-def _require_own_checkpoint(path: Path) -> None:
-    """Refuse a missing file, or one that does not carry its architecture, and say how to name it."""
-    if not path.is_file():
-        raise EncoderError(f"There is no weights file {path}.")
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            if "architecture" in (file.metadata() or {}):
-                return
-    except (OSError, SafetensorError) as error:
-        if path.suffix == ".safetensors":
-            raise EncoderError(f"{path} cannot be read as safetensors ({reason(error)}).") from error
-    raise EncoderError(
-        f"{path} does not say which encoder it holds: name it file:{path}@<encoder id>, "
-        f"for example file:{path}@timm:vit_small_patch14_dinov2.lvd142m."
-    )
-
-
-def _move(model: torch.nn.Module, device: str | torch.device) -> torch.nn.Module:
-    """Put a network on a device, in float32."""
-    try:
-        return model.to(device, torch.float32)
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise EncoderError(f"The device {str(device)!r} cannot hold this encoder ({reason(error)}).") from error
-
-
-def _checked(parts: Parts) -> Parts:
-    """Run one random image: check what the spec declares, or fill in what it leaves open."""
-    spec = parts.spec
-    parameter = next(parts.model.parameters())
-    image = torch.randn(spec.input_size, generator=torch.Generator().manual_seed(0)).to(parameter)
-    try:
-        ending = find_ending(parts.model, image)
-    except EncoderError as error:
-        raise EncoderError(f"{spec.id}: {error}") from error
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise EncoderError(f"{spec.id} does not take an image of {spec.input_size[1]} px ({reason(error)}).") from error
-    if not parts.declared:
-        return replace(parts, spec=_completed(spec, ending, parts.model))
-    for what, declared, found in (
-        ("an embedding of", spec.embedding_dim, ending.embedding_dim),
-        ("a null dimension of", spec.null_dim, ending.null_dim),
-    ):
-        if declared != found:
-            raise EncoderError(f"{spec.id} declares {what} {declared}, but one image shows {found}.")
-    return parts
-
-
-def _completed(spec: EncoderSpec, ending: Ending, model: torch.nn.Module) -> EncoderSpec:
-    """Fill in what was measured for an encoder that is not in the table."""
-    from jepascore_core.encoders.timm_models import default_pooling
-
-    measured = None if ending.pooling == "pooled" else ending.pooling
-    pooling = measured or spec.pooling or default_pooling(model)
-    return replace(spec, embedding_dim=ending.embedding_dim, pooling=pooling, null_dim=ending.null_dim)
+        return Encoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

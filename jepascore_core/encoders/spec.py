@@ -1,11 +1,6 @@
-"""What is known of an encoder before it is loaded, and the module that it becomes."""
+"""What is known of an encoder before it is loaded. Imports no torch: lists of encoders come at once."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from PIL import Image
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +30,3 @@ class EncoderSpec:
     null_dim: int
     licence: str
     paper: str
-
-
-class Encoder(nn.Module):
-    """A frozen encoder in eval mode: images (B, C, H, W) in, embeddings (B, D) out.
-
-    Attributes:
-        spec: What is known of it.
-        transform: PIL image -> (C, H, W) float32, resized, cropped and normalised.
-        digest: Hex digest of the weights; two encoders with one digest give the same numbers.
-    """
-
-    def __init__(
-        self, model: nn.Module, spec: EncoderSpec, transform: Callable[[Image.Image], Tensor], digest: str
-    ) -> None:
-        super().__init__()
-        self.model = model.eval().requires_grad_(False)
-        self.spec = spec
-        self.transform = transform
-        self.digest = digest
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Embed normalised images.
-
-        Args:
-            images: (B, C, H, W), as ``transform`` makes them, stacked.
-
-        Returns:
-            Embeddings (B, D), before any L2 normalisation.
-        """
-        return self.model(images)
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return next(self.parameters()).device

@@ -22,7 +22,7 @@ from jepascore_core.store import Run
 if TYPE_CHECKING:
     import torch
 
-    from jepascore_core.encoders.spec import Encoder
+    from jepascore_core.encoders.encoder import Encoder
 
 STEPS = 21  # points of a path
 PATIENCE_S = 4.0  # longest that a whole path of scores may take; beyond it only the chosen step is scored

@@ -7,8 +7,8 @@ import streamlit as st
 
 from jepascore_core import jobs, store
 from jepascore_core.jobs import Job
-from jepascore_core.request import short_name
 from jepascore_core.store import Run
+from jepascore_core.store.request import short_name
 from pages.components import pickers
 from pages.components.guard import card, guard
 from pages.components.text import count, duration, md, number

@@ -12,7 +12,7 @@ import streamlit as st
 from jepascore_core import jobs, store
 from jepascore_core.datasets import DATASETS, KINDS
 from jepascore_core.errors import JepaScoreError, RunError
-from jepascore_core.request import RunRequest
+from jepascore_core.store.request import RunRequest
 from pages.components import encode
 from pages.components.guard import card, guard
 from pages.components.text import duration, md, number, plural
@@ -126,10 +126,8 @@ def earlier_speed(encoder_id: str) -> float | None:
         if run.problem is not None or run.meta["encoder"]["id"] != encoder_id:
             continue
         progress = run.progress()
-        spent = sum(progress.stages.values())
-        speed = progress.images_per_s or (progress.done / spent if spent and progress.state == "done" else None)
-        if speed and progress.host == platform.node():
-            return speed * int(run.meta.get("views") or 1)
+        if progress.images_per_s and progress.host == platform.node():
+            return progress.images_per_s * int(run.meta.get("views") or 1)
     return None
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 from jepascore_core import store
 from jepascore_core.plots import dataset_colours
 from jepascore_core.store import Run, ScoreRule
+from jepascore_core.store.request import short_name
 from pages.components import loaders
 from pages.components.text import md
 
@@ -57,8 +58,7 @@ def encoder_name(run: Run) -> str:
 
 def dataset_name(run: Run) -> str:
     """Last part of a run's dataset id."""
-    dataset_id = str(run.meta["dataset"]["id"])
-    return dataset_id.partition(":")[2].rstrip("/").rpartition("/")[2] or dataset_id
+    return short_name(str(run.meta["dataset"]["id"]))
 
 
 def colours(runs: Sequence[Run]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pages.components.inspector import headline, score_of, spectrum
 from pages.components.text import count, md, number, significant
 
 if TYPE_CHECKING:
-    from jepascore_core.encoders.spec import Encoder
+    from jepascore_core.encoders.encoder import Encoder
 
 IMAGE_TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"]
 SIDE = 336  # least side of a picture on the page, px; small inputs are enlarged without smoothing

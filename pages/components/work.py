@@ -7,8 +7,8 @@ import streamlit as st
 from jepascore_core import jobs
 from jepascore_core.jobs import Job
 from jepascore_core.plots import histogram_plot
-from jepascore_core.request import RunRequest
 from jepascore_core.store import Run, ScoreRule
+from jepascore_core.store.request import RunRequest
 from pages.components import live, loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.distribution import curves

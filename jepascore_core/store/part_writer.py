@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from jepascore_core.errors import RunError
 from jepascore_core.files import why, written_aside
-from jepascore_core.parts import SCHEMA, Row, part_files
+from jepascore_core.store.parts import SCHEMA, Row, part_files
 
 _ROW_GROUP = 512  # a gallery reads the row groups of the images that it shows: about 2 MB of thumbnails each
 _PART_ROWS = 4096  # 60 MB in memory at D = 1280, and 250 parts for a million images

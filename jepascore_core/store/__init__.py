@@ -2,14 +2,14 @@
 
 A run is a folder of Parquet parts beside ``run.json`` and ``progress.json``; DuckDB queries the
 parts in memory. Where each thing lives: ``request`` what is asked for, ``runs`` the folders,
-``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``query`` the questions, ``export``
+``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``query`` the questions, ``exports``
 the ways out.
 """
 
-from jepascore_core.export import export
-from jepascore_core.parts import FORMAT_VERSION, SCHEMA
-from jepascore_core.progress import ACTIVE, STATES, Progress
-from jepascore_core.query import (
+from jepascore_core.store.exports import export
+from jepascore_core.store.parts import FORMAT_VERSION, SCHEMA
+from jepascore_core.store.progress import ACTIVE, STATES, Progress
+from jepascore_core.store.query import (
     class_counts,
     counts,
     extremes,
@@ -21,9 +21,9 @@ from jepascore_core.query import (
     spectra,
     spectrum_band,
 )
-from jepascore_core.request import RunRequest, format_classes, split_classes
-from jepascore_core.rule import CONVENTIONS, ScoreRule
-from jepascore_core.runs import Run, list_runs, open_run, runs_home
+from jepascore_core.store.request import RunRequest, format_classes, split_classes
+from jepascore_core.store.rule import CONVENTIONS, ScoreRule
+from jepascore_core.store.runs import Run, list_runs, open_run, runs_home
 
 __all__ = [
     "ACTIVE",

@@ -33,7 +33,7 @@ class Progress:
         done: Images with a score.
         failed: Images that have an error instead; ``done + failed`` of ``planned`` are behind us.
         planned: Images in the run.
-        images_per_s: Speed over the last half minute, or None.
+        images_per_s: Speed over the last half minute; of a run that has ended, its mean speed; or None.
         eta_s: Seconds left at that speed, or None.
         heartbeat: When this was written, seconds since 1970.
         message: What a person should know, or "".
@@ -112,6 +112,8 @@ class ProgressFile:
         )
         self._listener = listener or (lambda progress: None)
         self._recent: deque[tuple[float, int]] = deque()
+        self._begun = done + failed
+        self._mean_speed = _mean_speed_of(folder)  # stays when there is nothing left to do
         self._lock = threading.Lock()  # heartbeat and loop take turns
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -139,8 +141,9 @@ class ProgressFile:
             message: What a person should know.
         """
         with self._lock:
+            speed = None if state in ACTIVE else self._mean_speed
             self._progress = dataclasses.replace(
-                self._progress, state=state, message=message, images_per_s=None, eta_s=None
+                self._progress, state=state, message=message, images_per_s=speed, eta_s=None
             )
             self._recent.clear()
             self._recent.append((time.monotonic(), self._progress.done + self._progress.failed))
@@ -159,6 +162,9 @@ class ProgressFile:
             now = self._progress
             rate = self._speed(now.done + now.failed + done + failed)
             left = now.planned - now.done - now.failed - done - failed
+            spent = sum(stages.values())
+            behind = now.done + now.failed + done + failed - self._begun
+            self._mean_speed = round(behind / spent, 3) if spent else None
             self._progress = dataclasses.replace(
                 now,
                 done=now.done + done,
@@ -188,6 +194,15 @@ class ProgressFile:
             # progress is a convenience: a full disk must not end a run that could still flush
             with contextlib.suppress(OSError):
                 write_json(self._path, dataclasses.asdict(self._progress), durable=False)
+
+
+def _mean_speed_of(folder: Path) -> float | None:
+    """Mean speed that an earlier process left behind, in images per second."""
+    try:
+        before = _parsed(read_json(folder / FILE_NAME))
+    except (FileNotFoundError, ValueError):
+        return None
+    return None if before.active else before.images_per_s
 
 
 def _parsed(data: dict[str, Any]) -> Progress:

@@ -18,9 +18,9 @@ from jepascore_core.encoders.small import PREPROCESS, load_small, save_checkpoin
 from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.errors import RunError
 from jepascore_core.files import written_aside
-from jepascore_core.objectives import OBJECTIVES, covariance_eigenvalues, projection_moments
-from jepascore_core.training_data import embed, normalise, resize, training_images
-from jepascore_core.training_state import StepRecord, TrainConfig, TrainingState, model_config, take_step
+from jepascore_core.trainer.data import embed, normalise, resize, training_images
+from jepascore_core.trainer.objectives import OBJECTIVES, covariance_eigenvalues, projection_moments
+from jepascore_core.trainer.state import StepRecord, TrainConfig, TrainingState, model_config, take_step
 
 CHECKPOINT_EVERY = 100  # steps
 PAPERS = {"sigreg": "LeJEPA, arXiv:2511.08544", "vicreg": "VICReg, arXiv:2105.04906"}

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jepascore_core.augment import random_view
 from jepascore_core.encoders.small import CHANNELS, build_small
 from jepascore_core.errors import RunError
 from jepascore_core.files import written_aside
-from jepascore_core.objectives import OBJECTIVES
-from jepascore_core.training_data import normalise
+from jepascore_core.trainer.augment import random_view
+from jepascore_core.trainer.data import normalise
+from jepascore_core.trainer.objectives import OBJECTIVES
 
 WARM_UP_SHARE = 0.05
 WEIGHT_DECAY = 0.01

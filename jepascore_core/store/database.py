@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from jepascore_core.errors import RunError
-from jepascore_core.parts import SCHEMA, problem_of, readable_parts
+from jepascore_core.store.parts import SCHEMA, problem_of, readable_parts
 
 _Answer = TypeVar("_Answer")
 

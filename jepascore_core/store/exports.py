@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from jepascore_core.database import query_batches
 from jepascore_core.errors import RunError
 from jepascore_core.files import why, written_aside
-from jepascore_core.parts import SCHEMA
-from jepascore_core.rule import ScoreRule, score_column
-from jepascore_core.runs import Run
+from jepascore_core.store.database import query_batches
+from jepascore_core.store.parts import SCHEMA
+from jepascore_core.store.rule import ScoreRule, score_column
+from jepascore_core.store.runs import Run
 
 _NUMBERS_AND_TEXT = [name for name in SCHEMA.names if not re.match("list|binary", str(SCHEMA.field(name).type))]
 

@@ -12,20 +12,20 @@ from PIL import Image
 
 from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.devices import lock_of, resolve_device
-from jepascore_core.encoders.spec import Encoder
+from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import JepaScoreError
 from jepascore_core.files import storable
 from jepascore_core.locks import Cancelled, hold
-from jepascore_core.part_writer import PartWriter
-from jepascore_core.parts import Row
-from jepascore_core.planning import default_batch_size, describe, plan
 from jepascore_core.processes import stop_on_signals
-from jepascore_core.progress import Progress, ProgressFile
-from jepascore_core.reading import Loaded, read_ahead, reader
-from jepascore_core.request import RunRequest
-from jepascore_core.run_folder import make_folder, prepare
-from jepascore_core.runs import Run, read_run, runs_home
-from jepascore_core.scoring import BatchScorer
+from jepascore_core.runner.planning import default_batch_size, describe, plan
+from jepascore_core.runner.reading import Loaded, read_ahead, reader
+from jepascore_core.runner.scoring import BatchScorer
+from jepascore_core.store.part_writer import PartWriter
+from jepascore_core.store.parts import Row
+from jepascore_core.store.progress import Progress, ProgressFile
+from jepascore_core.store.request import RunRequest
+from jepascore_core.store.run_folder import make_folder, prepare
+from jepascore_core.store.runs import Run, read_run, runs_home
 
 __all__ = ["Cancelled", "Hooks", "Work", "run_scoring", "score_dataset", "score_work", "stop_on_signals"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jepascore_core.errors import RunError
-from jepascore_core.runs import Run
+from jepascore_core.store.runs import Run
 
 CONVENTIONS = ("eq5", "listing1")
 EPS = 1e-6  # Listing 1 of the paper; what the stored column was made with

@@ -20,11 +20,11 @@ from filelock import FileLock
 
 from jepascore_core.errors import RunError
 from jepascore_core.files import write_json
-from jepascore_core.job_file import ENDED, STATES, Job, JobFile, judged, read_job
+from jepascore_core.jobs.job_file import ENDED, STATES, Job, JobFile, judged, read_job
 from jepascore_core.processes import HOST, identity, is_alive
-from jepascore_core.progress import read_progress
-from jepascore_core.request import RunRequest
-from jepascore_core.runs import runs_home
+from jepascore_core.store.progress import read_progress
+from jepascore_core.store.request import RunRequest
+from jepascore_core.store.runs import runs_home
 
 __all__ = [
     "ENDED",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _FOLDER = ".jobs"
-_DEMO = ("demo:photos", "demo:digits", "demo:galaxies")
+_DEMO = ("demo:photos", "demo:digits", "demo:galaxies", "demo:histology")
 _children: list[subprocess.Popen[bytes]] = []  # ours, to be reaped: a zombie keeps its process id
 
 
@@ -166,7 +166,7 @@ def _start(kind: str, command: Sequence[str], home: Path, request: dict[str, Any
     argv = [sys.executable, "-m", "jepascore_core", *command, f"--runs-dir={home}", f"--job={path}"]
     job = Job(path, kind, argv, started=moment.isoformat(), request=request, host=HOST)
     # also found when the current folder is not the project's, and not hidden by a stale installed copy
-    package = str(Path(__file__).resolve().parent.parent)
+    package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         write_json(path, {name: value for name, value in dataclasses.asdict(job).items() if name != "path"})

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from jepascore_core import parts
 from jepascore_core.errors import RunError
 from jepascore_core.files import remove_temporary_files, write_json
-from jepascore_core.runs import FILE_NAME, read_run
+from jepascore_core.store import parts
+from jepascore_core.store.runs import FILE_NAME, read_run
 
 
 def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, bool]:

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jepascore_core import parts
-from jepascore_core.database import query, query_arrow
 from jepascore_core.errors import RunError
-from jepascore_core.rule import ScoreRule, score_column
-from jepascore_core.runs import Run
+from jepascore_core.store import parts
+from jepascore_core.store.database import query, query_arrow
+from jepascore_core.store.rule import ScoreRule, score_column
+from jepascore_core.store.runs import Run
 
 DEFAULT = ScoreRule()
 ENDS = ("least", "most", "random", "between")

@@ -189,11 +189,11 @@ def short_name(identifier: str) -> str:
         Such as ``birds`` or ``photos``.
 
     Example:
-        >>> short_name("folder:/data/birds/"), short_name("hf:org/set:test"), short_name("demo:photos")
-        ('birds', 'set:test', 'photos')
+        >>> short_name("folder:/data/birds/"), short_name("hf:org/set:test"), short_name("parquet:a/b.parquet")
+        ('birds', 'set:test', 'b')
     """
     rest = identifier.partition(":")[2] or identifier
-    return re.split(r"[/\\]", rest.rstrip("/\\"))[-1] or rest
+    return re.split(r"[/\\]", rest.rstrip("/\\"))[-1].removesuffix(".parquet") or rest
 
 
 def slug(identifier: str) -> str:

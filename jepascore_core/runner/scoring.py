@@ -7,14 +7,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from jepascore_core.encoders.spec import Encoder
+from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import RunError
 from jepascore_core.files import storable
 from jepascore_core.jacobian import JacobianSummary, jacobian_summary
 from jepascore_core.memory import is_out_of_memory
-from jepascore_core.parts import SCHEMA, Row
-from jepascore_core.reading import Loaded, reason
+from jepascore_core.runner.reading import Loaded, reason
 from jepascore_core.score import EPS, jepa_score, score_error, views_score
+from jepascore_core.store.parts import SCHEMA, Row
 
 _MOST_FAILURES = 16  # in a row: then it is not the images
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jepascore_core import parts
 from jepascore_core.errors import RunError
 from jepascore_core.files import read_json
-from jepascore_core.progress import FILE_NAME as PROGRESS_FILE
-from jepascore_core.progress import Progress, read_progress
-from jepascore_core.request import RunRequest, short_name
+from jepascore_core.store import parts
+from jepascore_core.store.progress import FILE_NAME as PROGRESS_FILE
+from jepascore_core.store.progress import Progress, read_progress
+from jepascore_core.store.request import RunRequest, short_name
 
 FILE_NAME = "run.json"
 _BIRTH_S = 10.0

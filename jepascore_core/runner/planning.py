@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from jepascore_core.datasets.base import Dataset, Item, sample
-from jepascore_core.encoders.spec import Encoder
+from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import DatasetError
 from jepascore_core.files import storable
-from jepascore_core.parts import FORMAT_VERSION
-from jepascore_core.request import RunRequest, absolute_id, run_name
+from jepascore_core.runner.views import POLICY
 from jepascore_core.score import EPS
-from jepascore_core.views import POLICY
+from jepascore_core.store.parts import FORMAT_VERSION
+from jepascore_core.store.request import RunRequest, absolute_id, run_name
 
 _CPU_JACOBIAN = 1 << 27  # D·P of one batch: 0.5 GB in float32 if it were held whole
 _ACCELERATOR_JACOBIAN = 1 << 31

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.errors import ImageError
-from jepascore_core.views import draw_view
+from jepascore_core.runner.views import draw_view
 
 _MAX_WORKERS = 16
 

@@ -1,0 +1,308 @@
+"""The dashboard in a real browser: a first visit with an empty runs folder, then every page.
+
+Nothing may go wrong on the page, in the browser's console or in the server's log. With ``--screenshots FOLDER``
+every page is also kept as a picture, light and dark, narrow and wide.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PAGES = {
+    "overview": ("", "Overview"),
+    "score_images": ("score_images", "Score images"),
+    "class_extremes": ("class_extremes", "Class extremes"),
+    "distributions": ("distributions", "Distributions"),
+    "singular_vectors": ("singular_vectors", "Singular vectors"),
+}
+DEMO_RUNS = 3  # at least: photographs, digits and galaxies
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+if not CHROMIUM:
+    REASON = "no Chromium on this machine (apt install chromium)"
+    if os.environ.get("JEPASCORE_REQUIRE_BROWSER"):
+        pytest.fail(REASON, pytrace=False)
+    pytest.skip(REASON, allow_module_level=True)
+
+
+@dataclass
+class App:
+    """A running dashboard with a runs folder of its own."""
+
+    url: str
+    home: Path
+    log: Path
+    started: float
+    process: subprocess.Popen[bytes]
+    console: list[str] = field(default_factory=list)
+
+    def runs(self) -> list[dict]:
+        """What the command line says of the runs."""
+        command = [sys.executable, "-m", "jepascore_core", "runs", "--json", "--runs-dir", str(self.home / "runs")]
+        return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    home = tmp_path_factory.mktemp("home")
+    log = home / "server.log"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMLIT_")}
+    environment["JEPASCORE_HOME"] = str(home)
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    url = f"http://localhost:{port}"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
+                break
+        except OSError:
+            time.sleep(0.2)
+    yield App(url, home, log, time.monotonic(), process)
+    process.terminate()
+    process.wait(timeout=30)
+    for pid in _job_pids(home):
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+
+
+def _job_pids(home: Path) -> list[int]:
+    """Processes that the dashboard started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = process.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"jepascore_core" in words and any(str(home).encode() in word for word in words):
+            found.append(int(process.parent.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def tab(app: App, browser):
+    """A new tab at 1280 px that remembers every error of its console."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.on("console", lambda message: app.console.extend(_complaint(message)))
+    page.on("pageerror", lambda error: app.console.append(str(error)))
+    yield page
+    context.close()
+
+
+def _complaint(message) -> list[str]:
+    """What a console message complains of; nothing for Streamlit's search for its own base path."""
+    where = message.location["url"]
+    return [f"{message.text} ({where})"] if message.type == "error" and "/_stcore/" not in where else []
+
+
+def settle(page) -> None:
+    """Wait until the page has been drawn and the server is idle."""
+    page.wait_for_selector("h1")
+    page.wait_for_function("!document.querySelector('[data-testid=stApp][data-test-script-state=running]')")
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+    page.wait_for_timeout(400)
+
+
+def visit(page, app: App, path: str) -> None:
+    page.goto(f"{app.url}/{path}")
+    settle(page)
+
+
+def assert_nothing_wrong(page, app: App) -> None:
+    """No error on the page, in the console, or in the server's log."""
+    assert page.locator('[data-testid="stException"]').count() == 0
+    alerts = page.locator('[data-testid="stAlertContentError"]').all_inner_texts()
+    assert not alerts
+    assert "Traceback" not in page.inner_text("body")
+    assert not app.console
+    assert not re.findall(r"Traceback|^.*\bERROR\b.*$|^.*exception.*$", app.log.read_text(), re.MULTILINE)
+
+
+def test_first_visit_fills_by_itself(app: App, tab) -> None:
+    visit(tab, app, "")
+    tab.wait_for_selector("button.tile img", timeout=180_000)
+    print(f"first thumbnails {time.monotonic() - app.started:.1f} s after the server was up")
+    assert_nothing_wrong(tab, app)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        runs = app.runs()
+        if len(runs) >= DEMO_RUNS and all(run["state"] == "done" for run in runs) and not _job_pids(app.home):
+            break
+        time.sleep(1)
+    print(f"whole demo {time.monotonic() - app.started:.1f} s after the server was up")
+    assert len(runs) >= DEMO_RUNS and all(run["done"] == run["planned"] > 0 for run in runs)
+    settle(tab)
+    assert_nothing_wrong(tab, app)
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_in_both_themes(app: App, tab, name: str, scheme: str, pytestconfig: pytest.Config) -> None:
+    path, title = PAGES[name]
+    tab.emulate_media(color_scheme=scheme)
+    visit(tab, app, path)
+    assert tab.inner_text("h1") == title
+    if name != "score_images":
+        tab.wait_for_selector("button.tile img, [data-testid=stImage] img, .js-plotly-plot")
+    background = tab.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    brightness = sum(int(value) for value in re.findall(r"\d+", background)[:3]) / 3
+    assert (brightness > 128) == (scheme == "light")
+    overflow = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, "the page scrolls sideways"
+    assert_nothing_wrong(tab, app)
+    folder = pytestconfig.getoption("--screenshots")
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        for width in (1280, 1920):
+            tab.set_viewport_size({"width": width, "height": 1000})
+            tab.wait_for_timeout(1500)
+            height = tab.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+            tab.set_viewport_size({"width": width, "height": max(800, height)})
+            tab.wait_for_timeout(1500)
+            tab.screenshot(path=folder / f"{name}_{scheme}_{width}.png")
+
+
+def test_a_thumbnail_opens_the_inspector_and_leads_to_its_vectors(app: App, tab) -> None:
+    visit(tab, app, "class_extremes")
+    tile = tab.locator("button.tile").first
+    key = tile.get_attribute("aria-label").split(", ")[-1]
+    tile.click()
+    dialog = tab.locator('[role="dialog"]')
+    dialog.wait_for()
+    assert key in dialog.inner_text()
+    dialog.get_by_role("link").first.click()
+    tab.wait_for_url("**/singular_vectors*")
+    settle(tab)
+    assert key in tab.inner_text("body")
+    assert_nothing_wrong(tab, app)
+
+
+def test_the_gallery_works_from_the_keyboard(app: App, tab) -> None:
+    visit(tab, app, "class_extremes")
+    tiles = tab.locator("button.tile")
+    tiles.first.focus()
+    tab.keyboard.press("ArrowRight")
+    second = tiles.nth(1).get_attribute("aria-label")
+    assert tab.evaluate("""() => {
+      let at = document.activeElement
+      while (at && at.shadowRoot) at = at.shadowRoot.activeElement
+      return at.getAttribute('aria-label')
+    }""") == second  # fmt: skip
+    tab.keyboard.press("Enter")
+    tab.locator('[role="dialog"]').wait_for()
+    assert second.split(", ")[-1] in tab.locator('[role="dialog"]').inner_text()
+
+
+def test_the_address_restores_the_view(app: App, tab) -> None:
+    visit(tab, app, "singular_vectors")
+    before = tab.url
+    tab.get_by_role("button", name="Less likely").click()
+    tab.wait_for_function("before => location.href !== before", arg=before)
+    settle(tab)
+    address, shown = tab.url, tab.locator('[data-testid="stMain"]').inner_text()
+    other = tab.context.new_page()
+    other.goto(address)
+    settle(other)
+    key = re.search(r"key=([^&]+)", address)
+    assert key
+    assert urllib.request.unquote(key[1]) in shown
+    assert urllib.request.unquote(key[1]) in other.locator('[data-testid="stMain"]').inner_text()
+    assert_nothing_wrong(tab, app)
+
+
+def test_one_image_is_scored_in_place(app: App, tab, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    picture = tmp_path / "noise<b>.png"
+    Image.fromarray(noise).save(picture)
+    visit(tab, app, "score_images")
+    tab.get_by_role("tab", name="Try one image").click()
+    tab.locator('input[type="file"]').set_input_files(picture)
+    tab.get_by_text("percentile").first.wait_for()
+    settle(tab)
+    assert re.search(r"−?\d+\.\d+", tab.locator('[data-testid="stMetricValue"]').first.inner_text())
+    assert_nothing_wrong(tab, app)
+
+
+def test_a_broken_upload_is_one_sentence(app: App, tab, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    visit(tab, app, "score_images")
+    tab.get_by_role("tab", name="Try one image").click()
+    tab.locator('input[type="file"]').set_input_files(broken)
+    alert = tab.locator('[data-testid="stAlert"]').first
+    alert.wait_for()
+    assert alert.locator("p").all_inner_texts() == ["Not an image that can be read."]
+    assert "Traceback" not in tab.inner_text("body")
+
+
+def test_a_run_is_started_followed_and_survives_a_reload(app: App, tab, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures" / "only class"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    for number in range(24):
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{number:02d}.png")
+    (folder / "broken.jpg").write_bytes(b"not a picture")
+    before = {run["name"] for run in app.runs()}
+    visit(tab, app, "score_images")
+    datasets = tab.locator('[data-testid="stMultiSelect"]').nth(1)
+    datasets.locator("input").click()
+    tab.keyboard.press("Backspace")
+    tab.keyboard.type(f"folder:{tmp_path / 'pictures'}")
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Escape")
+    settle(tab)
+    tab.get_by_role("button", name=re.compile("^(play_arrow )?(Start|Score)", re.IGNORECASE)).first.click()
+    settle(tab)
+    tab.reload()
+    deadline = time.monotonic() + 120
+    new: list[dict] = []
+    while time.monotonic() < deadline:
+        new = [run for run in app.runs() if run["name"] not in before]
+        if new and new[0]["state"] == "done":
+            break
+        time.sleep(1)
+    assert [(run["state"], run["done"], run["failed"]) for run in new] == [("done", 24, 1)]
+    tab.get_by_text("pictures").first.wait_for()
+    settle(tab)
+    assert_nothing_wrong(tab, app)
