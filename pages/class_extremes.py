@@ -2,25 +2,19 @@
 
 import streamlit as st
 
-from pages.components import live, pickers, words
+from pages.components import live, pickers
 from pages.components.captions import caption
 from pages.components.extremes import class_rows, pick_classes, pick_layout
 from pages.components.gallery import gallery
 from pages.components.guard import page
 from pages.components.inspector import open_image, pick, reopen
+from pages.components.opening import runs_to_explore
 
 with page(
     "Class extremes",
     "Which images of a class does the encoder find least and most likely? As in Figures 1, 5 and 6 of the paper.",
 ):
-    live.start_demo_once()
-    live.banner()
-    runs = pickers.readable_runs()
-    if not runs:
-        words.nothing_yet()
-        live.live(lambda: None)
-        st.stop()
-
+    runs = runs_to_explore()
     labels = pickers.by_label(runs)
     with st.container(horizontal=True):
         chosen = pickers.pick_runs(labels, pickers.latest_family(runs))

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.components import live, pickers, words
+from pages.components import live, pickers
 from pages.components.distribution import (
     curves,
     draw_curves,
@@ -13,19 +13,13 @@ from pages.components.distribution import (
 )
 from pages.components.guard import card, page
 from pages.components.inspector import open_image, reopen
+from pages.components.opening import runs_to_explore
 
 with page(
     "Distributions",
     "Is this kind of image familiar to the encoder? Score distributions across datasets, as in Figure 3 of the paper.",
 ):
-    live.start_demo_once()
-    live.banner()
-    runs = pickers.readable_runs()
-    if not runs:
-        words.nothing_yet()
-        live.live(lambda: None)
-        st.stop()
-
+    runs = runs_to_explore()
     labels = pickers.by_label(runs)
     with st.container(horizontal=True):
         chosen = pickers.pick_runs(labels, pickers.latest_family(runs))

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from pages.components import live, loaders, pickers, words
+from pages.components import loaders, pickers
 from pages.components.guard import page
+from pages.components.opening import runs_to_explore
 from pages.components.vectors import draw_facts, draw_vectors, pick_image, pick_vectors, source_or_upload, step_buttons
 
 with page(
@@ -11,14 +12,7 @@ with page(
     "Which changes to this image would move its embedding most, and which patches carry its score? "
     "As in Figure 7 of the paper.",
 ):
-    live.start_demo_once()
-    live.banner()
-    runs = pickers.readable_runs()
-    if not runs:
-        words.nothing_yet()
-        live.live(lambda: None)
-        st.stop()
-
+    runs = runs_to_explore()
     with st.container(horizontal=True):
         run = pickers.pick_run(pickers.by_label(runs), pickers.latest_family(runs)[0])
         chosen = st.container(width="content")
