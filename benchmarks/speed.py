@@ -8,11 +8,11 @@ from the JSON that is written beside it.
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,21 @@ def print_peak(method: str, encoder_id: str, count: int, device: str) -> None:
         METHODS[method](encoder, images)
         print(torch.cuda.max_memory_allocated() - before)
     else:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = resident_peak()
         METHODS[method](encoder, images)
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)  # Linux counts in KiB
+        print(resident_peak() - before)
+
+
+def resident_peak() -> int:
+    """Most bytes that this process has had in memory so far.
+
+    Raises:
+        FileNotFoundError: The system has no ``/proc`` (it is not Linux).
+    """
+    # getrusage would start from the parent's peak: Linux keeps that one across fork and exec
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024  # written in KiB
 
 
 def measure(encoder_id: str, count: int, device: str, repeats: int) -> list[dict[str, Any]]:
@@ -139,6 +151,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="JSON file; default results/speed_<device>.json")
     parser.add_argument("--peak", choices=METHODS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", "There is a performance drop")  # torch.func takes fused attention row by row
     chosen = [(name, int(count)) for name, _, count in (entry.rpartition("=") for entry in options.encoders)]
     if options.peak:
         print_peak(options.peak, *chosen[0], options.device)

@@ -83,12 +83,10 @@ def _row(run: Run, class_name: str | None, layout: Layout, rule: ScoreRule, *, s
     groups = [loaders.extremes(run, layout.n, tone, rule, class_name) for tone in layout.columns]
     n = dict(_sizes(run)).get(class_name, 0) if class_name is not None else pickers.scored(run)
     scores = loaders.scores(run, rule, [class_name] if class_name is not None else ())
-    note = f"{plural(n, 'image')}, median {number(scores['score'].median(), 1)}"
-    where = f"{pickers.encoder_name(run)}, {pickers.dataset_name(run)}"
-    if class_name is None:
-        who = f"{pickers.encoder_name(run)}, " if several else ""
-        return Row(pickers.dataset_name(run), f"{who}{note}", groups, run.name)
-    return Row(class_name, f"{where if several else pickers.dataset_name(run)}, {note}", groups, run.name)
+    who = [pickers.encoder_name(run)] if several else []
+    where = [] if class_name is None else [pickers.dataset_name(run)]
+    note = f"{', '.join([*who, *where, plural(n, 'image')])}\nmedian {number(scores['score'].median(), 1)}"
+    return Row(class_name or pickers.dataset_name(run), note, groups, run.name)
 
 
 def _encoders(runs: Sequence[Run]) -> int:
