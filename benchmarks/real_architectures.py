@@ -8,6 +8,7 @@ float32 as published; it is the slow part (minutes on two cores).
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def ijepa_shaped(like: Encoder) -> Encoder:
     torch.manual_seed(0)
     model = timm.models.vision_transformer.VisionTransformer(
         img_size=224, patch_size=14, embed_dim=192, depth=12, num_heads=3, num_classes=0,
-        class_token=False, global_pool="avg", fc_norm=False, norm_layer=lambda dim: nn.LayerNorm(dim, eps=1e-6),
+        class_token=False, global_pool="avg", fc_norm=False, norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )  # fmt: skip
     spec = EncoderSpec("I-JEPA-shaped", "I-JEPA-shaped ViT", "I-JEPA", 192, (3, 224, 224), "mean", 1, "none", "none")
     return Encoder(model, spec, like.transform, "random")

@@ -56,7 +56,7 @@ export default function (component) {
   if (!root || !data) return
   const cells = Math.max(1, data.columns.length)
   root.classList.toggle("card", data.card)
-  root.style.setProperty("--label", data.labels ? "minmax(92px, 13%)" : "0px")
+  root.style.setProperty("--label", data.labels ? "minmax(92px, 14%)" : "0px")
   root.style.setProperty("--cells", cells)
   root.style.setProperty("--min", `${data.min}px`)
   root.style.setProperty("--max", `${data.max}px`)

@@ -1,0 +1,67 @@
+"""The documentation names what there is, and what it names exists."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from benchmarks.speed import table
+from jepascore_core.datasets import DATASETS
+from jepascore_core.encoders.presets import PRESETS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from jepascore_core.__main__ import app
+
+    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    missing = [name for name in names if f"jepascore_core {name}" not in README]
+    assert not missing
+
+
+@pytest.mark.parametrize("spec", PRESETS, ids=lambda spec: spec.id)
+def test_every_preset_is_in_the_readme(spec) -> None:
+    assert f"`{spec.id}`" in README
+
+
+@pytest.mark.parametrize("known", DATASETS, ids=lambda known: known.name)
+def test_every_known_dataset_is_in_the_readme(known) -> None:
+    assert f"`{known.id}`" in README
+
+
+def test_links_and_pictures_exist() -> None:
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
+    assert targets
+    assert not [target for target in targets if not (ROOT / target).exists()]
+
+
+def test_the_speed_table_is_the_measured_one() -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "speed_cpu.json").read_text())
+    assert table(results["rows"]) in README
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"`?make ([a-z-]+)", README))
+    assert {"run", "test", "lint", "bench"} <= named
+    assert not [target for target in named if not re.search(rf"^{target}:", makefile, re.MULTILINE)]
+
+
+def test_changelog_has_an_entry() -> None:
+    assert re.search(r"^- \S", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_every_requirement_says_why() -> None:
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert re.match(r"^[A-Za-z0-9_.-]+>=\S+\s+# \S", line), line
+
+
+def test_the_dashboard_stays_on_this_machine() -> None:
+    config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+    assert config["server"]["address"] == "localhost" and config["server"]["enableXsrfProtection"] is True
+    assert config["server"]["maxUploadSize"] <= 50 and config["browser"]["gatherUsageStats"] is False
