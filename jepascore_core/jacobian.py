@@ -2,26 +2,24 @@
 
 Letters: B images, D embedding size, P = C·H·W input values. The Jacobian J of one image is (D, P).
 
-Row i of J is the vector-Jacobian product of the cotangent e_i. Rows of many cotangents and images
-are computed together, and only J Jᵀ (D, D) is kept: its eigenvalues are the squared singular values.
-It is accumulated and decomposed in float64, so that the rounding of J, not the squaring, is the limit.
-J of the whole batch is never held: images are taken in groups whose rows fit in memory, and an image
-whose D rows do not fit is taken in blocks of rows, each pair of blocks once.
+Only J Jᵀ (D, D) is computed: its eigenvalues are the squared singular values. It is accumulated and
+decomposed in float64, so that the rounding of J, not the squaring, is the limit. Plain Vision Transformers
+take the path of ``vit.py``, all other encoders that of ``gram.py``.
 """
 
-import warnings
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from jepascore_core.memory import free_bytes, is_out_of_memory
+from jepascore_core import gram as any_encoder
+from jepascore_core import vit
+from jepascore_core.memory import is_out_of_memory
+from jepascore_core.pullback import Pullback
+from jepascore_core.vit_layers import find_transformer
 
-_PIXEL_SLICE = 1 << 14  # input values converted to float64 at a time
-_CPU_CHUNK_BYTES = 16 << 20  # on a CPU, cotangents whose largest activation outgrows the caches gain nothing
-_ROWS_SHARE = 0.25  # of the free memory, for rows of J
-_CHUNK_SHARE = 0.25  # of the free memory, for one backward pass
-_LAYERS_ALIVE = 6  # activations that one backward pass keeps at a time, in units of the largest
+_misfits: WeakSet[nn.Module] = WeakSet()  # encoders that look like a plain Vision Transformer and are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,145 +202,26 @@ def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 def _products(encoder: nn.Module, image: Tensor, cotangents: Tensor) -> Tensor:
     """Vector-Jacobian products (k, P) of one image with cotangents (k, D)."""
-    forward = _Forward(encoder, image.unsqueeze(0))
+    forward = Pullback(encoder, image.unsqueeze(0))
     return forward.products(cotangents.to(image)).squeeze(1)
 
 
+def path_of(encoder: nn.Module) -> str:
+    """Which path computes an encoder's singular values: ``vit`` for plain Vision Transformers, or ``generic``."""
+    return "generic" if encoder in _misfits or find_transformer(encoder) is None else "vit"
+
+
 def _sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings (B, D), Gram matrices (B, D, D) and noise (B,); halves the batch until it fits."""
+    """Embeddings (B, D), Gram matrices (B, D, D) and noise (B,), by the fastest path that fits."""
     if images.dim() != 4 or not len(images):
         raise ValueError(f"Images must be (B, C, H, W) with B at least 1, not {tuple(images.shape)}.")
-    try:
-        return _sweep_together(encoder, images, chunk_size)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(images) == 1:
-            raise MemoryError("One image and one cotangent do not fit in this device's memory.") from error
-    halves = [_sweep(encoder, half, chunk_size) for half in images.chunk(2)]
-    embeddings, grams, noises = zip(*halves, strict=True)
-    return torch.cat(embeddings), torch.cat(grams), torch.cat(noises)
-
-
-def _sweep_together(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The sweep over one group of images that share a forward pass."""
-    forward = _Forward(encoder, images, chunk_size)
-    count, dim = forward.embedding.shape
-    block = _block_size(images, dim)
-    identity = torch.eye(dim, dtype=images.dtype, device=images.device)
-    probe = nn.functional.normalize(torch.cos(torch.arange(1.0, dim + 1)), dim=0).to(images)  # any fixed mixture
-    gram = torch.empty(count, dim, dim, dtype=torch.float64, device=images.device)
-    mixture = torch.zeros(count, images[0].numel(), dtype=torch.float64, device=images.device)  # (B, P)
-    for a in range(0, dim, block):
-        held = forward.products(identity[a : a + block])  # (block, B, P)
-        for b in range(a, dim, block):
-            rows = held if b == a else forward.products(identity[b : b + block])
-            tile = _inner(rows, held)  # (B, block of b, block of a)
-            gram[:, b : b + block, a : a + block] = tile
-            gram[:, a : a + block, b : b + block] = tile.mT
-            if a == 0:  # every row passes here once
-                _add_mixture(mixture, probe[b : b + block], rows)
-    direct = forward.products(probe.unsqueeze(0)).squeeze(0)  # (B, P)
-    # The direct product and the mixture round independently, so that their difference holds the noise twice.
-    noise = (direct - mixture).norm(dim=1) / 2**0.5
-    return forward.embedding, gram, noise
-
-
-def _block_size(images: Tensor, dim: int) -> int:
-    """Rows of J that may be held at a time for every image: D, or for one large image a block.
-
-    Raises:
-        MemoryError: Several images do not fit together; fewer may.
-    """
-    budget = _ROWS_SHARE * free_bytes(images.device)
-    row_bytes = images.numel() * images.element_size()
-    if dim * row_bytes <= budget:
-        return dim
-    if len(images) > 1:
-        raise MemoryError("The rows of this many images do not fit together.")
-    return max(1, int(budget / row_bytes / 2))  # two blocks are held at a time
-
-
-def _inner(rows: Tensor, held: Tensor) -> Tensor:
-    """Inner products over P of rows (b, B, P) and held (a, B, P), accumulated in float64: (B, b, a)."""
-    total = torch.zeros(rows.shape[1], len(rows), len(held), dtype=torch.float64, device=rows.device)
-    for start in range(0, rows.shape[2], _PIXEL_SLICE):
-        pixels = slice(start, start + _PIXEL_SLICE)
-        left = rows[:, :, pixels].double().transpose(0, 1)  # (B, b, slice)
-        right = left if rows is held else held[:, :, pixels].double().transpose(0, 1)
-        total += left @ right.mT
-    return total
-
-
-def _add_mixture(mixture: Tensor, weights: Tensor, rows: Tensor) -> None:
-    """Add Σ_i weights_i · rows_i to the mixture (B, P), in float64, in place."""
-    for start in range(0, rows.shape[2], _PIXEL_SLICE):
-        pixels = slice(start, start + _PIXEL_SLICE)
-        mixture[:, pixels] += torch.einsum("b,bnp->np", weights.double(), rows[:, :, pixels].double())
-
-
-class _Forward:
-    """One forward pass over images, kept so that many cotangents can be pulled back through it."""
-
-    def __init__(self, encoder: nn.Module, images: Tensor, chunk_size: int | None = None) -> None:
-        self._images = images.detach().requires_grad_()
-        self._largest_bytes = 0
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(self._measure, lambda saved: saved):
-            self._output = encoder(self._images)
-        if self._output.dim() != 2 or len(self._output) != len(images):
-            raise ValueError(f"The encoder must return (B, D), not {tuple(self._output.shape)}.")
-        self.embedding = self._output.detach()
-        self._chunk_size = chunk_size or self._fitting_chunk()
-        self._batched = True
-
-    def products(self, cotangents: Tensor) -> Tensor:
-        """Pull cotangents (k, D) back through every image: (k, B, P)."""
-        count = len(self._images)
-        result = cotangents.new_empty(len(cotangents), count, self._images[0].numel())
-        start = 0
-        while start < len(cotangents):
-            chunk = slice(start, start + self._chunk_size)
-            try:
-                result[chunk] = self._pull_back(cotangents[chunk])
-                start += self._chunk_size
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or self._chunk_size == 1:
-                    raise
-                self._chunk_size = (self._chunk_size + 1) // 2
-        return result
-
-    def _pull_back(self, cotangents: Tensor) -> Tensor:
-        """One chunk of cotangents (c, D) in one batched backward pass, or one by one: (c, B, P)."""
-        if self._batched and len(cotangents) > 1:
-            spread = cotangents.unsqueeze(1).expand(-1, len(self._images), -1)  # (c, B, D)
-            try:
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "There is a performance drop")  # fused attention goes row by row
-                    return self._gradient(spread, is_grads_batched=True).flatten(2)
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                self._batched = False  # an operation of this encoder cannot be batched
-        rows = [self._gradient(cotangent.expand(len(self._images), -1)) for cotangent in cotangents]
-        return torch.stack(rows).flatten(2)
-
-    def _gradient(self, cotangent: Tensor, *, is_grads_batched: bool = False) -> Tensor:
-        """Gradient of the images under a cotangent (B, D), or a batch of them."""
-        (gradient,) = torch.autograd.grad(
-            self._output, self._images, cotangent, retain_graph=True, is_grads_batched=is_grads_batched
-        )
-        return gradient
-
-    def _measure(self, saved: Tensor) -> Tensor:
-        """Remember the largest activation that the backward pass will need."""
-        if saved.dim() and saved.shape[0] == len(self._images):
-            self._largest_bytes = max(self._largest_bytes, saved.numel() * saved.element_size())
-        return saved
-
-    def _fitting_chunk(self) -> int:
-        """Cotangents that one backward pass can take, judged by the largest activation."""
-        bytes_each = max(self._largest_bytes, self._images.numel() * self._images.element_size())
-        budget = _CHUNK_SHARE * free_bytes(self._images.device) / _LAYERS_ALIVE
-        if self._images.device.type == "cpu":
-            budget = min(budget, _CPU_CHUNK_BYTES)
-        return max(1, min(self._output.shape[1], int(budget / bytes_each)))
+    transformer = None if encoder in _misfits else find_transformer(encoder)
+    if transformer is not None:
+        try:
+            return vit.sweep(transformer, encoder, images, chunk_size)
+        except vit.Misfit:
+            _misfits.add(encoder)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+    return any_encoder.sweep(encoder, images, chunk_size)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from jepascore_core import jacobian as engine
+from jepascore_core import gram, pullback
 from jepascore_core.jacobian import (
     jacobian_listing1,
     jacobian_summary,
@@ -197,7 +197,7 @@ def test_blocks_of_rows_give_the_same_answer(share: float, monkeypatch: pytest.M
     model, images = convnet(dim=10).double(), torch.randn(3, 3, 16, 16, dtype=torch.float64)
     whole = jacobian_summary(model, images)
     rows_of_one_image = 10 * images[0].numel() * 8
-    monkeypatch.setattr(engine, "free_bytes", lambda device: int(share * rows_of_one_image / engine._ROWS_SHARE))
+    monkeypatch.setattr(gram, "free_bytes", lambda device: int(share * rows_of_one_image / gram._ROWS_SHARE))
     blocks = jacobian_summary(model, images, chunk_size=4)
     torch.testing.assert_close(blocks.singular_values, whole.singular_values)
     torch.testing.assert_close(blocks.sphere_term, whole.sphere_term)
@@ -226,15 +226,15 @@ def test_out_of_memory_halves_the_batch() -> None:
 
 def test_out_of_memory_in_the_backward_pass_halves_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    original = engine._Forward._gradient
+    original = pullback.Pullback._gradient
 
-    def limited(self: engine._Forward, cotangent: torch.Tensor, *, is_grads_batched: bool = False) -> torch.Tensor:
+    def limited(self: pullback.Pullback, cotangent, inputs, *, is_grads_batched: bool = False) -> torch.Tensor:
         sizes.append(len(cotangent) if is_grads_batched else 1)
         if sizes[-1] > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
-        return original(self, cotangent, is_grads_batched=is_grads_batched)
+        return original(self, cotangent, inputs, is_grads_batched=is_grads_batched)
 
-    monkeypatch.setattr(engine._Forward, "_gradient", limited)
+    monkeypatch.setattr(pullback.Pullback, "_gradient", limited)
     model, images = convnet().double(), torch.randn(2, 3, 16, 16, dtype=torch.float64)
     expected = torch.linalg.svdvals(jacobian_listing1(model, images))
     torch.testing.assert_close(singular_values(model, images, chunk_size=6), expected)
