@@ -56,7 +56,7 @@ def _sweep_together(encoder: nn.Module, images: Tensor, chunk_size: int | None) 
         held = forward.products(identity[a : a + block])  # (block, B, P)
         for b in range(a, dim, block):
             rows = held if b == a else forward.products(identity[b : b + block])
-            tile = _inner(rows, held)  # (B, block of b, block of a)
+            tile = inner(rows, held)  # (B, block of b, block of a)
             gram[:, b : b + block, a : a + block] = tile
             gram[:, a : a + block, b : b + block] = tile.mT
             if a == 0:  # every row passes here once
@@ -82,8 +82,16 @@ def _block_size(images: Tensor, dim: int) -> int:
     return max(1, int(budget / row_bytes / 2))  # two blocks are held at a time
 
 
-def _inner(rows: Tensor, held: Tensor) -> Tensor:
-    """Inner products over P of rows (b, B, P) and held (a, B, P), accumulated in float64: (B, b, a)."""
+def inner(rows: Tensor, held: Tensor) -> Tensor:
+    """Inner products of two sets of rows of each image, accumulated in float64.
+
+    Args:
+        rows: (b, B, P).
+        held: (a, B, P).
+
+    Returns:
+        (B, b, a), float64.
+    """
     total = torch.zeros(rows.shape[1], len(rows), len(held), dtype=torch.float64, device=rows.device)
     for start in range(0, rows.shape[2], _PIXEL_SLICE):
         pixels = slice(start, start + _PIXEL_SLICE)

@@ -4,7 +4,7 @@ Letters: B images, D embedding size, P = C·H·W input values. The Jacobian J of
 
 Only J Jᵀ (D, D) is computed: its eigenvalues are the squared singular values. It is accumulated and
 decomposed in float64, so that the rounding of J, not the squaring, is the limit. Plain Vision Transformers
-take the path of ``vit.py``, all other encoders that of ``gram.py``.
+take the path of ``vit.py``, plain stacks of convolutions that of ``convnet.py``, all others that of ``gram.py``.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,14 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from jepascore_core import convnet, vit
 from jepascore_core import gram as any_encoder
-from jepascore_core import vit
+from jepascore_core.convnet import find_stack
 from jepascore_core.memory import is_out_of_memory
-from jepascore_core.pullback import Pullback
+from jepascore_core.pullback import Misfit, Pullback
 from jepascore_core.vit_layers import find_transformer
 
-_misfits: WeakSet[nn.Module] = WeakSet()  # encoders that look like a plain Vision Transformer and are not
+_misfits: WeakSet[nn.Module] = WeakSet()  # encoders that look plain and are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,21 +208,24 @@ def _products(encoder: nn.Module, image: Tensor, cotangents: Tensor) -> Tensor:
 
 
 def path_of(encoder: nn.Module) -> str:
-    """Which path computes an encoder's singular values: ``vit`` for plain Vision Transformers, or ``generic``."""
-    return "generic" if encoder in _misfits or find_transformer(encoder) is None else "vit"
+    """Which path computes an encoder's singular values: ``vit``, ``convnet`` or ``generic``."""
+    if encoder in _misfits:
+        return "generic"
+    return "vit" if find_transformer(encoder) else "convnet" if find_stack(encoder) else "generic"
 
 
 def _sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Embeddings (B, D), Gram matrices (B, D, D) and noise (B,), by the fastest path that fits."""
     if images.dim() != 4 or not len(images):
         raise ValueError(f"Images must be (B, C, H, W) with B at least 1, not {tuple(images.shape)}.")
-    transformer = None if encoder in _misfits else find_transformer(encoder)
-    if transformer is not None:
-        try:
+    try:
+        if encoder not in _misfits and (transformer := find_transformer(encoder)):
             return vit.sweep(transformer, encoder, images, chunk_size)
-        except vit.Misfit:
-            _misfits.add(encoder)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+        if encoder not in _misfits and (stack := find_stack(encoder)):
+            return convnet.sweep(stack, encoder, images, chunk_size)
+    except Misfit:
+        _misfits.add(encoder)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
     return any_encoder.sweep(encoder, images, chunk_size)

@@ -1,7 +1,7 @@
 """Many vector-Jacobian products through one forward pass."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,34 @@ from jepascore_core.memory import free_bytes, is_out_of_memory
 _CPU_CHUNK_BYTES = 16 << 20  # on a CPU, cotangents whose largest activation outgrows the caches gain nothing
 _CHUNK_SHARE = 0.25  # of the free memory, for one backward pass
 _LAYERS_ALIVE = 6  # activations that one backward pass keeps at a time, in units of the largest
+
+
+_MISFIT = 0.05  # of the probe's product: no precision in use rounds by that much
+
+
+class Misfit(Exception):
+    """An encoder whose parts look plain, and which computes something else."""
+
+
+def agree(difference: Tensor, product: Tensor) -> None:
+    """Make sure that a path and autograd differ by no more than rounding.
+
+    Args:
+        difference: Norm of what they differ (B,).
+        product: The probe's product of each image (B, …).
+
+    Raises:
+        Misfit: They differ by far more.
+    """
+    if (difference > _MISFIT * product.flatten(1).norm(dim=1)).any():
+        raise Misfit
+
+
+def slope(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """Derivative of an elementwise function at some values (any shape); of a gate, that of its outputs' sum."""
+    with torch.enable_grad():
+        values = values.detach().requires_grad_()
+        return torch.autograd.grad(function(values.clone()).sum(), values)[0]  # it may work in place
 
 
 def mixture_weights(dim: int, like: Tensor) -> Tensor:

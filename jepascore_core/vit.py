@@ -24,18 +24,13 @@ from torch import Tensor, nn
 
 from jepascore_core.memory import free_bytes
 from jepascore_core.products import add_linear_each, linear
-from jepascore_core.pullback import Pullback, mixture_weights
+from jepascore_core.pullback import Pullback, agree, mixture_weights, slope
 from jepascore_core.vit_layers import Layer, VisionTransformer
 
 _COTANGENTS_SHARE = 0.4  # of the free memory, for the cotangents of all tokens
 _BLOCK_SHARE = 0.1  # of the free memory, for what is worked on at a time
 _CPU_BLOCK_BYTES = 4 << 20  # on a CPU, blocks that outgrow the caches gain nothing
 _TAIL_CHUNK = 64  # cotangents at a time through pooling, final norm and projection
-_MISFIT = 0.05  # of the probe's product: no precision in use rounds by that much
-
-
-class Misfit(Exception):
-    """An encoder whose parts look like a plain Vision Transformer, and which computes something else."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +96,7 @@ def _sweep_image(
             cotangents = _through_norm(cotangents, transformer.norm_pre, tokens.pop())
         gram, mixture = _close(transformer.patches, cotangents, probe, image.shape)
     noise = (direct - mixture).norm()
-    if noise > _MISFIT * direct.double().norm():
-        raise Misfit
+    agree(noise.unsqueeze(0), mixture.unsqueeze(0))
     return embedding, gram, noise / 2**0.5
 
 
@@ -133,8 +127,8 @@ def _see(layer: Layer, tokens: Tensor) -> _Seen:
     change = layer.out(output.transpose(0, 1).flatten(1))
     middle = tokens + (change if layer.scale1 is None else change * layer.scale1)
     x2, r2 = _standardised(middle, layer.norm2)
-    slope = _slope(layer, layer.fc1(layer.norm2(middle)))
-    return _Seen(x1, r1, query, value, attention, output, covariance, x2, r2, slope)
+    steepness = slope(layer.gate, layer.fc1(layer.norm2(middle)))
+    return _Seen(x1, r1, query, value, attention, output, covariance, x2, r2, steepness)
 
 
 def _standardised(tokens: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
@@ -150,13 +144,6 @@ def _covariance(attention: Tensor, value: Tensor, key: Tensor, output: Tensor) -
     product = (value.unsqueeze(2) * key.unsqueeze(1)).flatten(1)  # (N, e·e)
     second_moment = linear(attention, product.mT).view(count, size, size)
     return second_moment.baddbmm_(output.unsqueeze(2), (attention @ key).unsqueeze(1), alpha=-1)
-
-
-def _slope(layer: Layer, hidden: Tensor) -> Tensor:
-    """Derivative of the gate's output by each of its inputs (N, m)."""
-    with torch.enable_grad():
-        hidden = hidden.detach().requires_grad_()
-        return torch.autograd.grad(layer.gate(hidden).sum(), hidden)[0]
 
 
 def _through_mlp(cotangents: Tensor, layer: Layer, seen: _Seen, active: Tensor) -> None:
