@@ -117,11 +117,14 @@ def show(
             chosen = store.extremes(opened, n, which=which, class_name=row["class_name"])
             row[which] = chosen[["key", "score"]].to_dict("records")
     failures = store.failures(opened)[["key", "error"]].to_dict("records")
-    facts = _run_facts(opened) | {"classes": classes, "failures": failures}
+    path = opened.meta.get("jacobian_path")
+    facts = _run_facts(opened) | {"jacobian_path": path, "classes": classes, "failures": failures}
     if as_json:
         _print_json(facts)
         return
     typer.echo(f"{opened.label}: {facts['done']} of {facts['planned']} scored, {facts['failed']} failed")
+    if path:
+        typer.echo(f"Jacobians by the {path} path, on {opened.meta.get('device')}")
     for row in classes:
         median = "–" if row["median"] != row["median"] else f"{row['median']:.2f}"
         typer.echo(f"\n{row['class_name'] or 'all images'}: {row['n']} images, median {median} nats")

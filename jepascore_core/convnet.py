@@ -58,11 +58,13 @@ class Stack:
     """A plain stack of convolutions that starts at the image.
 
     Attributes:
-        module: The module that holds all of it and nothing else.
+        first: The module that takes the image.
+        last: The module that gives the stack's output.
         stages: In order.
     """
 
-    module: nn.Sequential
+    first: nn.Module
+    last: nn.Module
     stages: tuple[Stage, ...]
 
 
@@ -78,10 +80,8 @@ def find_stack(encoder: nn.Module) -> Stack | None:
     """
     wanted = sum(isinstance(module, nn.Conv2d) for module in encoder.modules())
     for module in encoder.modules():
-        if wanted and isinstance(module, nn.Sequential):
-            stages = _read(list(_leaves(module)))
-            if len(stages) == wanted:
-                return Stack(module, stages)
+        if wanted and isinstance(module, nn.Sequential) and (stack := _read(list(_leaves(module)))):
+            return stack if len(stack.stages) == wanted else None
     return None
 
 
@@ -94,10 +94,10 @@ def _leaves(module: nn.Module) -> Iterator[nn.Module]:
         yield module
 
 
-def _read(leaves: list[nn.Module]) -> tuple[Stage, ...]:
-    """Stages of a chain of modules; none when it holds anything else."""
+def _read(leaves: list[nn.Module]) -> Stack | None:
+    """The stack that a chain of modules begins with."""
     stages: list[Stage] = []
-    for leaf in leaves:
+    for place, leaf in enumerate(leaves):
         last = stages[-1] if stages else None
         if isinstance(leaf, nn.Conv2d) and leaf.padding_mode == "zeros" and not isinstance(leaf.padding, str):
             stages.append(Stage(leaf, None, None))
@@ -106,8 +106,8 @@ def _read(leaves: list[nn.Module]) -> tuple[Stage, ...]:
         elif last and isinstance(leaf, _ELEMENTWISE) and not last.activation:
             stages[-1] = replace(last, activation=leaf)
         else:
-            return ()
-    return tuple(stages)
+            return Stack(leaves[0], leaves[place - 1], tuple(stages)) if stages else None
+    return Stack(leaves[0], leaves[-1], tuple(stages)) if stages else None
 
 
 def _frozen(norm: nn.BatchNorm2d) -> bool:
@@ -146,8 +146,8 @@ def _sweep_together(
     stack: Stack, weights: list[Weights], encoder: nn.Module, images: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The sweep over images whose cotangents form one batch."""
-    graph = Pullback(encoder, images, watch=[stack.module])
-    first, last = graph.seen
+    graph = Pullback(encoder, images, watch=list(dict.fromkeys([stack.first, stack.last])))
+    first, last = graph.seen[0], graph.seen[-1]
     count, dim = graph.embedding.shape
     if first.shape != images.shape:
         raise Misfit

@@ -461,6 +461,7 @@ def test_run_json_says_what_decides_the_numbers(tmp_path):
     )
     assert meta["sample"] == {"per_class": 4, "limit": None, "seed": 0, "classes": ["cat"]}
     assert meta["planned"] == 4 and meta["dataset"]["size"] == 24 and meta["eps"] == 1e-6
+    assert meta["jacobian_path"] == "convnet"
     assert meta["versions"]["torch"] and meta["device"] == "cpu" and meta["batch_size"] == 4
 
 

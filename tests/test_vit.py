@@ -99,6 +99,12 @@ def test_float32_agrees_with_float64_and_noise_is_rounding(kind: str) -> None:
     assert ((summary.noise > 0) & (summary.noise < 1e-4 * exact[:, 0])).all()
 
 
+def test_the_same_image_twice_gives_the_same_numbers() -> None:
+    model, images = built("registers")
+    first, second = (jacobian_summary(model.float(), images.float()) for _ in range(2))
+    assert torch.equal(first.singular_values, second.singular_values) and torch.equal(first.noise, second.noise)
+
+
 def test_real_architectures_take_this_path() -> None:
     for encoder_id in ("timm:vit_small_patch14_dinov2.lvd142m", "open_clip:ViT-B-32-quickgelu/metaclip_400m"):
         assert path_of(load_encoder(encoder_id, pretrained=False, check=False)) == "vit"

@@ -11,6 +11,7 @@ from jepascore_core.datasets.base import Dataset, Item, sample
 from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import DatasetError
 from jepascore_core.files import storable
+from jepascore_core.jacobian import path_of
 from jepascore_core.runner.views import POLICY
 from jepascore_core.score import EPS
 from jepascore_core.store.parts import FORMAT_VERSION
@@ -78,6 +79,7 @@ def describe(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
         "device": str(device),
+        "jacobian_path": path_of(encoder),
         "batch_size": batch_size,
         "request": {**request.to_json(), "dataset_id": storable(absolute_id(dataset.id)), "device": "auto"},
     }

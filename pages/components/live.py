@@ -91,6 +91,8 @@ def draw_run(run: Run) -> None:
         facts.append(f"{duration(progress.eta_s)} left")
     if progress.failed:
         facts.append(f"{count(progress.failed)} could not be read")
+    if run.meta.get("jacobian_path") == "generic":
+        facts.append("no fast path for this architecture")
     st.markdown(f"**Scoring {md(run.label)}** :gray[{' · '.join(facts)}]")
     st.progress(min(1.0, done / planned))
 
