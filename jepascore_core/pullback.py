@@ -1,5 +1,6 @@
 """Many vector-Jacobian products through one forward pass."""
 
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -75,8 +76,14 @@ class Pullback:
         self._images = images.detach().requires_grad_()
         self._largest_bytes = 0
         self.seen: list[Tensor] = []
-        hooks = [module.register_forward_pre_hook(lambda _, given: self.seen.append(given[0])) for module in watch]
-        hooks += [module.register_forward_hook(lambda _, __, made: self.seen.append(made)) for module in watch[-1:]]
+        thread = threading.get_ident()  # another thread may run the same encoder meanwhile
+
+        def note(tensor: Tensor) -> None:
+            if threading.get_ident() == thread:
+                self.seen.append(tensor)
+
+        hooks = [module.register_forward_pre_hook(lambda _, given: note(given[0])) for module in watch]
+        hooks += [module.register_forward_hook(lambda _, __, made: note(made)) for module in watch[-1:]]
         try:
             with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(self._measure, lambda saved: saved):
                 self._output = encoder(self._images)

@@ -1,5 +1,6 @@
 """The path for Vision Transformers against Listing 1 and against the generic path."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -103,6 +104,17 @@ def test_the_same_image_twice_gives_the_same_numbers() -> None:
     model, images = built("registers")
     first, second = (jacobian_summary(model.float(), images.float()) for _ in range(2))
     assert torch.equal(first.singular_values, second.singular_values) and torch.equal(first.noise, second.noise)
+
+
+def test_threads_may_share_an_encoder() -> None:
+    model, images = built("registers")
+    expected = [singular_values(model, images.roll(number, 3)) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            found = pool.map(lambda number: singular_values(model, images.roll(number, 3)), range(4))
+            for one, other in zip(found, expected, strict=True):
+                torch.testing.assert_close(one, other)
+    assert path_of(model) == "vit"
 
 
 def test_real_architectures_take_this_path() -> None:
