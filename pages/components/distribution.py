@@ -13,11 +13,10 @@ from pages.components import loaders, pickers
 from pages.components.captions import brushable, caption
 from pages.components.gallery import Row, gallery
 from pages.components.inspector import pick
-from pages.components.text import EMPTY, column, count, listed, md, number, plural
+from pages.components.text import EMPTY, column, count, dot, listed, md, number, plural
 
 SHAPES = {"Density": plots.density_plot, "Histogram": plots.histogram_plot, "ECDF": plots.ecdf_plot}
 MOST_CURVES = 8  # of one run when split by class
-DOTS = {"#2F6FDE": "blue", "#E08A1E": "yellow", "#A24FC8": "violet", "#1E9E7A": "green"}  # the theme's names
 BRUSHED = 24  # images shown for a brush
 
 
@@ -163,7 +162,7 @@ def _facts(name: str, run: Run, reference: Run, rule: ScoreRule) -> dict[str, st
     scores = loaders.scores(run, rule)["score"]
     low, middle, high = scores.quantile([0.05, 0.5, 0.95])
     facts = {
-        "dataset": f":{DOTS.get(pickers.colours([run])[run.name], 'gray')}[●]\u00a0{md(name)}",
+        "dataset": f"{dot(pickers.colours([run])[run.name])}\u00a0{md(name)}",
         "images": count(len(scores)),
         "median": number(middle, 1),
         "5–95 %": f"{number(low, 1)} … {number(high, 1)}",

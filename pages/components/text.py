@@ -2,6 +2,7 @@
 
 import math
 import re
+from base64 import b64encode
 from collections.abc import Sequence
 
 _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
@@ -122,3 +123,10 @@ def plural(n: int, noun: str) -> str:
         ('1 image', '2 images')
     """
     return f"{count(n)} {noun}" if n == 1 else f"{count(n)} {noun}s"
+
+
+def dot(colour: str) -> str:
+    """A dot in any colour as Markdown, which itself knows a few named colours only."""
+    circle = f'<circle cx="4" cy="4" r="3.5" fill="{colour}"/>'
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8">{circle}</svg>'
+    return f"![](data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()})"
