@@ -209,7 +209,7 @@ def _products(encoder: nn.Module, image: Tensor, cotangents: Tensor) -> Tensor:
 
 def path_of(encoder: nn.Module) -> str:
     """Which path computes an encoder's singular values: ``vit``, ``convnet`` or ``generic``."""
-    if encoder in _misfits:
+    if not isinstance(encoder, nn.Module) or encoder in _misfits:  # a plain function has no parts to look at
         return "generic"
     return "vit" if find_transformer(encoder) else "convnet" if find_stack(encoder) else "generic"
 
@@ -218,10 +218,11 @@ def _sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> tuple[
     """Embeddings (B, D), Gram matrices (B, D, D) and noise (B,), by the fastest path that fits."""
     if images.dim() != 4 or not len(images):
         raise ValueError(f"Images must be (B, C, H, W) with B at least 1, not {tuple(images.shape)}.")
+    path = path_of(encoder)
     try:
-        if encoder not in _misfits and (transformer := find_transformer(encoder)):
+        if path == "vit" and (transformer := find_transformer(encoder)):
             return vit.sweep(transformer, encoder, images, chunk_size)
-        if encoder not in _misfits and (stack := find_stack(encoder)):
+        if path == "convnet" and (stack := find_stack(encoder)):
             return convnet.sweep(stack, encoder, images, chunk_size)
     except Misfit:
         _misfits.add(encoder)

@@ -23,6 +23,7 @@ MUTED = "#85878D"
 FONT = "Inter, sans-serif"
 SCORE_AXIS = "JEPA-SCORE (nats), higher is likelier →"
 _PLOT_PX = 200  # height of a panel between its axis and its highest curve, about
+_LEAST_WIDTH = 1e-3  # nats; scores that differ by less, or by rounding alone, are one peak
 MAX_DOTS = 4000  # dots of one curve's strip; more would only overprint
 
 
@@ -219,8 +220,8 @@ def kernel_density(
     """
     values = np.asarray(scores, dtype=np.float64)
     quartiles = np.subtract(*np.percentile(values, [75, 25])) / 1.349
-    spread = min(values.std(), quartiles) or values.std() or max((high - low) / 50, 1e-3)
-    width = max(0.9 * spread * len(values) ** -0.2, (high - low) / points)
+    spread = min(values.std(), quartiles) or values.std()
+    width = max(0.9 * spread * len(values) ** -0.2, (high - low) / points, _LEAST_WIDTH)
     grid = np.linspace(low - 3 * width, high + 3 * width, points)
     step = grid[1] - grid[0]
     counts, _ = np.histogram(values, np.append(grid - step / 2, grid[-1] + step / 2))

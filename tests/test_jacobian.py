@@ -65,6 +65,13 @@ def test_linear_map_has_the_singular_values_of_its_weight(device: str) -> None:
     torch.testing.assert_close(singular_values(linear_encoder(weight), images), expected)
 
 
+def test_a_plain_function_is_an_encoder_too() -> None:
+    weight = torch.randn(5, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, 1, 3, 4, dtype=torch.float64)
+    expected = torch.linalg.svdvals(weight).expand(2, -1)
+    torch.testing.assert_close(singular_values(lambda x: x.flatten(1) @ weight.T, images), expected)
+
+
 def test_square_linear_map_scores_its_log_determinant() -> None:
     weight = torch.randn(9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     images = torch.randn(2, 1, 3, 3, dtype=torch.float64)

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jepascore_core import plots
@@ -106,6 +106,7 @@ def test_labels_of_close_peaks_do_not_overlap(n):
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=60))
+@example([683.4017782393746] * 3)  # whose standard deviation is rounding
 @settings(max_examples=40, deadline=None)
 def test_density_integrates_to_one(values):
     x, y = plots.kernel_density(values, min(values), max(values))
