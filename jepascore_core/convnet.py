@@ -146,11 +146,12 @@ def _sweep_together(
     stack: Stack, weights: list[Weights], encoder: nn.Module, images: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The sweep over images whose cotangents form one batch."""
-    graph = Pullback(encoder, images, watch=list(dict.fromkeys([stack.first, stack.last])))
+    watched = list(dict.fromkeys([stack.first, stack.last]))
+    graph = Pullback(encoder, images, watch=watched)
+    if len(graph.seen) != len(watched) + 1 or graph.seen[0].shape != images.shape:
+        raise Misfit  # the stack was left out, came twice, or does not take the image
     first, last = graph.seen[0], graph.seen[-1]
     count, dim = graph.embedding.shape
-    if first.shape != images.shape:
-        raise Misfit
     probe = mixture_weights(dim, images)
     direct = graph.products(probe.unsqueeze(0)).view(images.shape)
     identity = torch.eye(dim, dtype=images.dtype, device=images.device)

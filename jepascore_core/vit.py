@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from jepascore_core.memory import free_bytes
 from jepascore_core.products import add_linear_each, linear
-from jepascore_core.pullback import Pullback, agree, mixture_weights, slope
+from jepascore_core.pullback import Misfit, Pullback, agree, mixture_weights, slope
 from jepascore_core.vit_layers import Layer, VisionTransformer
 
 _COTANGENTS_SHARE = 0.4  # of the free memory, for the cotangents of all tokens
@@ -78,7 +78,10 @@ def _sweep_image(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The sweep over one image: (D,), (D, D), ()."""
     norms = [transformer.norm_pre] if transformer.norm_pre is not None else []
-    graph = Pullback(encoder, image.unsqueeze(0), watch=[*norms, *(layer.module for layer in transformer.layers)])
+    watched = [*norms, *(layer.module for layer in transformer.layers)]
+    graph = Pullback(encoder, image.unsqueeze(0), watch=watched)
+    if [tokens.shape[:1] + tokens.shape[2:] for tokens in graph.seen] != [(1, transformer.width)] * (len(watched) + 1):
+        raise Misfit  # a block was left out, came twice, or takes its tokens in another order
     *inputs, last = graph.seen
     probe = mixture_weights(graph.embedding.shape[1], image)
     direct = graph.products(probe.unsqueeze(0)).view(image.shape)

@@ -60,6 +60,11 @@ class VisionTransformer:
     norm_pre: nn.LayerNorm | None
     layers: tuple[Layer, ...]
 
+    @property
+    def width(self) -> int:
+        """Values of one token, d."""
+        return self.patches.out_channels
+
 
 def find_transformer(encoder: nn.Module) -> VisionTransformer | None:
     """Read a plain Vision Transformer out of an encoder.

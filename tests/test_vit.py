@@ -156,6 +156,31 @@ def test_an_encoder_that_is_not_what_it_seems_takes_the_generic_path() -> None:
     assert path_of(model) == "generic"
 
 
+class Repeating(nn.Module):
+    """A Vision Transformer that goes through its blocks in its own way."""
+
+    def __init__(self, order: list[int]) -> None:
+        super().__init__()
+        self.model, self.order = timm_vit(init_values=0.5), order
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        model = self.model
+        tokens = model._pos_embed(model.patch_embed(images))
+        for place in self.order:
+            tokens = model.blocks[place](tokens)
+        return model.forward_head(model.norm(tokens))
+
+
+@pytest.mark.parametrize("order", [[0], [1], [0, 1, 1], [1, 0], []])
+def test_blocks_in_another_order_take_the_generic_path(order: list[int]) -> None:
+    torch.manual_seed(2)
+    model = Repeating(order).double().eval()
+    images = torch.randn(1, 3, 28, 28, dtype=torch.float64)
+    expected = torch.linalg.svdvals(jacobian_listing1(model, images))
+    torch.testing.assert_close(singular_values(model, images)[:, :-2], expected[:, :-2], rtol=1e-6, atol=1e-7)
+    assert path_of(model) == "generic"
+
+
 def test_a_deeper_difference_too_small_to_reject_is_in_the_error_bar() -> None:
     class Nearly(Block):
         def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
