@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from jepascore_core.gram import inner
 from jepascore_core.memory import free_bytes
-from jepascore_core.pullback import Misfit, Pullback, agree, mixture_weights, slope
+from jepascore_core.pullback import Misfit, Pullback, Sweep, agree, joined, mixture_weights, slope
 
 _SHARE = 0.25  # of the free memory, for the cotangents of one layer
 _CPU_BYTES = 16 << 20  # on a CPU, cotangents that outgrow the caches gain nothing
@@ -115,10 +115,8 @@ def _frozen(norm: nn.BatchNorm2d) -> bool:
     return norm.affine and norm.running_mean is not None and not norm.training
 
 
-def sweep(
-    stack: Stack, encoder: nn.Module, images: Tensor, chunk_size: int | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings, Gram matrices of the Jacobians' rows, and measured noise.
+def sweep(stack: Stack, encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
+    """Sweep over images in groups.
 
     Args:
         stack: The encoder's convolutions.
@@ -128,8 +126,7 @@ def sweep(
             from memory when None.
 
     Returns:
-        The embeddings (B, D) in the images' dtype; JJᵀ (B, D, D), float64; and the noise (B,), float64: the norm of
-        what one mixture of the rows differs from autograd's product with the same mixture of cotangents, over √2.
+        The sweep.
 
     Raises:
         MemoryError: The cotangents of one image do not fit in memory.
@@ -137,14 +134,10 @@ def sweep(
     """
     together = _images_together(stack, encoder, images, chunk_size)
     weights = [_folded(stage) for stage in stack.stages]
-    swept = [_sweep_together(stack, weights, encoder, group) for group in images.split(together)]
-    embeddings, grams, noises = zip(*swept, strict=True)
-    return torch.cat(embeddings), torch.cat(grams), torch.cat(noises)
+    return joined(_sweep_together(stack, weights, encoder, group) for group in images.split(together))
 
 
-def _sweep_together(
-    stack: Stack, weights: list[Weights], encoder: nn.Module, images: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _sweep_together(stack: Stack, weights: list[Weights], encoder: nn.Module, images: Tensor) -> Sweep:
     """The sweep over images whose cotangents form one batch."""
     watched = list(dict.fromkeys([stack.first, stack.last]))
     graph = Pullback(encoder, images, watch=watched)
@@ -164,7 +157,7 @@ def _sweep_together(
         mixture = torch.einsum("i,ibp->bp", probe.double(), rows.double())
         noise = (direct.permute(0, 2, 3, 1).flatten(1) - mixture).norm(dim=1)
         agree(noise, mixture)
-        return embedding, inner(rows, rows), noise / 2**0.5
+        return Sweep(embedding, inner(rows, rows), noise / 2**0.5)
 
 
 def _through_stack(stack: Stack, weights: list[Weights], images: Tensor, cotangents: Tensor) -> Tensor:

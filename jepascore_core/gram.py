@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from jepascore_core.memory import free_bytes, is_out_of_memory
-from jepascore_core.pullback import Pullback, mixture_weights
+from jepascore_core.pullback import Pullback, Sweep, joined, mixture_weights
 
 _PIXEL_SLICE = 1 << 14  # input values converted to float64 at a time
 _ROWS_SHARE = 0.25  # of the free memory, for rows of J
 
 
-def sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings, Gram matrices of the Jacobians' rows, and measured noise; halves the batch until it fits.
+def sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
+    """Sweep over images together; halve the batch until it fits.
 
     Args:
         encoder: Maps (B, C, H, W) to (B, D), each image by itself.
@@ -24,8 +24,7 @@ def sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> tuple[T
         chunk_size: Cotangents in one backward pass; chosen from memory when None.
 
     Returns:
-        The embeddings (B, D) in the images' dtype; JJᵀ (B, D, D), float64; and the noise (B,), float64: the norm of
-        what one redundant cotangent's product differs from the same mixture of the rows, over √2.
+        The sweep.
 
     Raises:
         MemoryError: One image and one cotangent do not fit in memory.
@@ -38,12 +37,10 @@ def sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> tuple[T
             raise
         if len(images) == 1:
             raise MemoryError("One image and one cotangent do not fit in this device's memory.") from error
-    halves = [sweep(encoder, half, chunk_size) for half in images.chunk(2)]
-    embeddings, grams, noises = zip(*halves, strict=True)
-    return torch.cat(embeddings), torch.cat(grams), torch.cat(noises)
+    return joined(sweep(encoder, half, chunk_size) for half in images.chunk(2))
 
 
-def _sweep_together(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> tuple[Tensor, Tensor, Tensor]:
+def _sweep_together(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
     """The sweep over one group of images that share a forward pass."""
     forward = Pullback(encoder, images, chunk_size)
     count, dim = forward.embedding.shape
@@ -64,7 +61,7 @@ def _sweep_together(encoder: nn.Module, images: Tensor, chunk_size: int | None) 
     direct = forward.products(probe.unsqueeze(0)).squeeze(0)  # (B, P)
     # The direct product and the mixture round independently, so that their difference holds the noise twice.
     noise = (direct - mixture).norm(dim=1) / 2**0.5
-    return forward.embedding, gram, noise
+    return Sweep(forward.embedding, gram, noise)
 
 
 def _block_size(images: Tensor, dim: int) -> int:

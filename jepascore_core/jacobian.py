@@ -7,7 +7,9 @@ decomposed in float64, so that the rounding of J, not the squaring, is the limit
 take the path of ``vit.py``, plain stacks of convolutions that of ``convnet.py``, all others that of ``gram.py``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakSet
 
 import torch
@@ -17,7 +19,7 @@ from jepascore_core import convnet, vit
 from jepascore_core import gram as any_encoder
 from jepascore_core.convnet import find_stack
 from jepascore_core.memory import is_out_of_memory
-from jepascore_core.pullback import Misfit, Pullback
+from jepascore_core.pullback import Misfit, Pullback, Sweep
 from jepascore_core.vit_layers import find_transformer
 
 _misfits: WeakSet[nn.Module] = WeakSet()  # encoders that look plain and are not
@@ -209,24 +211,30 @@ def _products(encoder: nn.Module, image: Tensor, cotangents: Tensor) -> Tensor:
 
 def path_of(encoder: nn.Module) -> str:
     """Which path computes an encoder's singular values: ``vit``, ``convnet`` or ``generic``."""
-    if not isinstance(encoder, nn.Module) or encoder in _misfits:  # a plain function has no parts to look at
-        return "generic"
-    return "vit" if find_transformer(encoder) else "convnet" if find_stack(encoder) else "generic"
+    return _path(encoder)[0]
 
 
-def _sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings (B, D), Gram matrices (B, D, D) and noise (B,), by the fastest path that fits."""
+def _path(encoder: nn.Module) -> tuple[str, Callable[[nn.Module, Tensor, int | None], Sweep]]:
+    """Name and sweep of an encoder's fastest path."""
+    if isinstance(encoder, nn.Module) and encoder not in _misfits:  # a plain function has no parts to look at
+        if transformer := find_transformer(encoder):
+            return "vit", partial(vit.sweep, transformer)
+        if stack := find_stack(encoder):
+            return "convnet", partial(convnet.sweep, stack)
+    return "generic", any_encoder.sweep
+
+
+def _sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
+    """Embeddings, Gram matrices and noise by the fastest path that fits."""
     if images.dim() != 4 or not len(images):
         raise ValueError(f"Images must be (B, C, H, W) with B at least 1, not {tuple(images.shape)}.")
-    path = path_of(encoder)
-    try:
-        if path == "vit" and (transformer := find_transformer(encoder)):
-            return vit.sweep(transformer, encoder, images, chunk_size)
-        if path == "convnet" and (stack := find_stack(encoder)):
-            return convnet.sweep(stack, encoder, images, chunk_size)
-    except Misfit:
-        _misfits.add(encoder)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
+    name, sweep = _path(encoder)
+    if name != "generic":
+        try:
+            return sweep(encoder, images, chunk_size)
+        except Misfit:
+            _misfits.add(encoder)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
     return any_encoder.sweep(encoder, images, chunk_size)

@@ -2,7 +2,8 @@
 
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,31 @@ from jepascore_core.memory import free_bytes, is_out_of_memory
 _CPU_CHUNK_BYTES = 16 << 20  # on a CPU, cotangents whose largest activation outgrows the caches gain nothing
 _CHUNK_SHARE = 0.25  # of the free memory, for one backward pass
 _LAYERS_ALIVE = 6  # activations that one backward pass keeps at a time, in units of the largest
-
-
 _MISFIT = 0.05  # of the probe's product: no precision in use rounds by that much
 
 
 class Misfit(Exception):
     """An encoder whose parts look plain, and which computes something else."""
+
+
+class Sweep(NamedTuple):
+    """What one pass over all cotangents gives for each image.
+
+    Attributes:
+        embedding: f(x), (B, D), in the images' dtype.
+        gram: JJᵀ, (B, D, D), float64.
+        noise: Norm of what one mixture of J's rows differs from autograd's product with the same mixture of
+            cotangents, over √2 because both round; (B,), float64.
+    """
+
+    embedding: Tensor
+    gram: Tensor
+    noise: Tensor
+
+
+def joined(sweeps: Iterable[Sweep]) -> Sweep:
+    """The sweeps over groups of images as one."""
+    return Sweep(*map(torch.cat, zip(*sweeps, strict=True)))
 
 
 def agree(difference: Tensor, product: Tensor) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from jepascore_core.memory import free_bytes
 from jepascore_core.products import add_linear_each, linear
-from jepascore_core.pullback import Misfit, Pullback, agree, mixture_weights, slope
+from jepascore_core.pullback import Misfit, Pullback, Sweep, agree, joined, mixture_weights, slope
 from jepascore_core.vit_layers import Layer, VisionTransformer
 
 _COTANGENTS_SHARE = 0.4  # of the free memory, for the cotangents of all tokens
@@ -49,10 +49,8 @@ class _Seen:
     slope: Tensor  # of the MLP's gate, (N, m)
 
 
-def sweep(
-    transformer: VisionTransformer, encoder: nn.Module, images: Tensor, chunk_size: int | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings, Gram matrices of the Jacobians' rows, and measured noise.
+def sweep(transformer: VisionTransformer, encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
+    """Sweep over images one by one.
 
     Args:
         transformer: The encoder's parts.
@@ -61,22 +59,17 @@ def sweep(
         chunk_size: Cotangents in one pass through an attention; chosen from memory when None.
 
     Returns:
-        The embeddings (B, D) in the images' dtype; JJᵀ (B, D, D), float64; and the noise (B,), float64: the norm of
-        what one mixture of the rows differs from autograd's product with the same mixture of cotangents, over √2.
+        The sweep.
 
     Raises:
         MemoryError: The cotangents of all tokens do not fit in memory.
         Misfit: Autograd disagrees by far more than rounding: the encoder is not what its parts look like.
     """
-    swept = [_sweep_image(transformer, encoder, image, chunk_size) for image in images]
-    embeddings, grams, noises = zip(*swept, strict=True)
-    return torch.stack(embeddings), torch.stack(grams), torch.stack(noises)
+    return joined(_sweep_image(transformer, encoder, image, chunk_size) for image in images)
 
 
-def _sweep_image(
-    transformer: VisionTransformer, encoder: nn.Module, image: Tensor, chunk_size: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The sweep over one image: (D,), (D, D), ()."""
+def _sweep_image(transformer: VisionTransformer, encoder: nn.Module, image: Tensor, chunk_size: int | None) -> Sweep:
+    """The sweep over one image (C, H, W)."""
     norms = [transformer.norm_pre] if transformer.norm_pre is not None else []
     watched = [*norms, *(layer.module for layer in transformer.layers)]
     graph = Pullback(encoder, image.unsqueeze(0), watch=watched)
@@ -86,7 +79,7 @@ def _sweep_image(
     probe = mixture_weights(graph.embedding.shape[1], image)
     direct = graph.products(probe.unsqueeze(0)).view(image.shape)
     cotangents = _cotangents(graph, last)  # (N, D, d)
-    embedding, tokens = graph.embedding.squeeze(0), [entry.detach().squeeze(0) for entry in inputs]
+    embedding, tokens = graph.embedding, [entry.detach().squeeze(0) for entry in inputs]
     del graph
     with torch.no_grad():
         active = cotangents.flatten(1).any(1).nonzero().squeeze(1)
@@ -98,9 +91,9 @@ def _sweep_image(
         if transformer.norm_pre is not None:
             cotangents = _through_norm(cotangents, transformer.norm_pre, tokens.pop())
         gram, mixture = _close(transformer.patches, cotangents, probe, image.shape)
-    noise = (direct - mixture).norm()
-    agree(noise.unsqueeze(0), mixture.unsqueeze(0))
-    return embedding, gram, noise / 2**0.5
+    noise = (direct - mixture).norm().unsqueeze(0)
+    agree(noise, mixture.unsqueeze(0))
+    return Sweep(embedding, gram.unsqueeze(0), noise / 2**0.5)
 
 
 def _cotangents(graph: Pullback, last: Tensor) -> Tensor:
@@ -118,11 +111,10 @@ def _cotangents(graph: Pullback, last: Tensor) -> Tensor:
 
 def _see(layer: Layer, tokens: Tensor) -> _Seen:
     """Repeat a block's forward pass on its input tokens (N, d) and keep what its backward pass needs."""
-    functional = nn.functional
     x1, r1 = _standardised(tokens, layer.norm1)
-    joined = functional.linear(layer.norm1(tokens), layer.qkv_weight, layer.qkv_bias)
-    size = joined.shape[1] // 3 // layer.heads
-    query, key, value = joined.view(len(tokens), 3, layer.heads, size).permute(1, 2, 0, 3).contiguous()
+    projected = nn.functional.linear(layer.norm1(tokens), layer.qkv_weight, layer.qkv_bias)
+    size = projected.shape[1] // 3 // layer.heads
+    query, key, value = projected.view(len(tokens), 3, layer.heads, size).permute(1, 2, 0, 3).contiguous()
     query, scaled_key = query * size**-0.5, key * size**-0.5
     attention = (query @ key.mT).softmax(-1)
     output = attention @ value
@@ -178,26 +170,26 @@ def _through_attention(cotangents: Tensor, layer: Layer, seen: _Seen, active: Te
         rows = slice(start, start + chunk_size)
         given = cotangents[asking, rows]  # (A, c, d)
         wanted = linear(given.reshape(-1, width), out).view(*given.shape[:2], *room.shape[3:])  # dO
-        joined = room[:, : given.shape[1]]
-        _to_queries_keys_values(wanted, seen, asking, joined)
-        change = linear(joined.reshape(-1, 3 * width), weight).view(count, -1, width)
+        into = room[:, : given.shape[1]]
+        _to_queries_keys_values(wanted, seen, asking, into)
+        change = linear(into.reshape(-1, 3 * width), weight).view(count, -1, width)
         cotangents[:, rows] += _after_norm(change, seen.x1, seen.r1)
 
 
-def _to_queries_keys_values(wanted: Tensor, seen: _Seen, asking: slice | Tensor, joined: Tensor) -> None:
+def _to_queries_keys_values(wanted: Tensor, seen: _Seen, asking: slice | Tensor, into: Tensor) -> None:
     """From cotangents (A, c, H, e) of the heads' outputs to those of queries, keys and values (N, c, 3, H, e)."""
     active, chunk, heads, size = wanted.shape
-    count = len(joined)
+    count = len(into)
     for head in range(heads):
         arriving = seen.attention[head].mT  # Pᵀ, (N, A)
         by_token = wanted[:, :, head].contiguous()  # (A, c, e)
         by_chunk = by_token.transpose(0, 1).reshape(-1, size)  # (c·A, e)
-        joined[asking, :, 0, head] = by_token @ seen.covariance[head]
-        joined[:, :, 2, head] = linear(arriving, by_token.view(active, -1).mT).view(count, chunk, size)
+        into[asking, :, 0, head] = by_token @ seen.covariance[head]
+        into[:, :, 2, head] = linear(arriving, by_token.view(active, -1).mT).view(count, chunk, size)
         logits = linear(seen.value[head], by_chunk)  # dO Vᵀ, transposed: (N, c·A)
         logits -= (by_token * seen.output[head].unsqueeze(1)).sum(2).mT.reshape(1, -1)
         logits = logits.view(count, chunk, -1).mul_(arriving.unsqueeze(1))  # dSᵀ
-        joined[:, :, 1, head] = linear(logits.flatten(0, 1), seen.query[head].mT).view(count, chunk, size)
+        into[:, :, 1, head] = linear(logits.flatten(0, 1), seen.query[head].mT).view(count, chunk, size)
 
 
 def _through_norm(cotangents: Tensor, norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
