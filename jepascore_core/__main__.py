@@ -55,7 +55,11 @@ def score(
     views: Annotated[int, typer.Option(help="Augmented views T of eq. (4); 1 is eq. (5).")] = 1,
     input_size: Annotated[int | None, typer.Option(help="Side of the encoder's input in pixels.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images scored together; chosen by itself.")] = None,
-    precision: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    precision: Annotated[str, typer.Option(help="auto, float16, tf32, float32 or float64.")] = "auto",
+    tolerance: Annotated[
+        float | None, typer.Option(help="Error bar, nats, beyond which an image is scored again more exactly.")
+    ] = None,
+    memory_share: Annotated[float, typer.Option(help="Share of the device's free memory to take.")] = 0.8,
     random_weights: Annotated[bool, typer.Option(help="Do not load the weights: a control.")] = False,
     runs_dir: RunsDir = None,
     job: Job = None,
@@ -78,7 +82,9 @@ def score(
         pretrained=not random_weights,
         input_size=input_size,
         precision=precision,
+        tolerance=tolerance,
         batch_size=batch_size,
+        memory_share=memory_share,
     )
     _score_all([request], runs_dir, job)
 
