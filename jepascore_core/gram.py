@@ -139,10 +139,8 @@ def mixed(weights: Tensor, rows: Tensor) -> Tensor:
 
 def along(rows: Tensor, difference: Tensor) -> Tensor:
     """Products of rows of J (b, B, P) with what the probes differ (R, B, P): (B, R, b), float64."""
-    total = torch.zeros(rows.shape[1], len(difference), len(rows), dtype=torch.float64, device=rows.device)
-    for part, error in zip(rows.split(_PIXEL_SLICE, 2), difference.split(_PIXEL_SLICE, 2), strict=True):
-        total += torch.einsum("ibp,rbp->bri", part.double(), error)
-    return total
+    error = difference.to(rows).transpose(0, 1)  # the size of an error needs no more digits than the rows have
+    return (error @ rows.permute(1, 2, 0)).double()
 
 
 def gram_dtype(device: torch.device) -> torch.dtype:
