@@ -43,7 +43,7 @@ ON_GPU = (
     "timm:vit_large_patch14_dinov2.lvd142m=4:1",
     "timm:vit_huge_patch14_gap_224.in1k_ijepa=2:1",
 )
-LONG_S = 60.0  # a round that takes longer needs no warm-up, and few repeats
+LONG_S = 60.0
 BASELINE = "Listing 1, one by one"
 
 
@@ -58,23 +58,29 @@ def random_images(encoder: Encoder, count: int) -> torch.Tensor:
     return torch.randn(count, *encoder.spec.input_size, generator=generator).to(encoder.device)
 
 
-def seconds(method: str, encoder: Encoder, images: torch.Tensor) -> float:
-    """Wall-clock time of an image in one call, in seconds."""
+def timed(method: str, encoder: Encoder, images: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """Wall-clock seconds an image in one call, and the first image's singular values (1, D)."""
     start = time.perf_counter()
-    METHODS[method](encoder, images).cpu()  # the copy waits for the device
-    return (time.perf_counter() - start) / len(images)
+    sigma = METHODS[method](encoder, images).cpu()  # the copy waits for the device
+    return (time.perf_counter() - start) / len(images), sigma[:1]
 
 
-def alternate(encoder: Encoder, given: dict[str, torch.Tensor], repeats: int) -> dict[str, list[float]]:
-    """Seconds an image of every method on its images, warm, in turn; long rounds are repeated at most twice."""
-    rounds = [{method: seconds(method, encoder, images) for method, images in given.items()}]
-    if sum(len(images) * rounds[0][method] for method, images in given.items()) < LONG_S:
+def alternate(
+    encoder: Encoder, given: dict[str, torch.Tensor], repeats: int
+) -> tuple[dict[str, list[float]], dict[str, torch.Tensor]]:
+    """Seconds an image of every method on its images, warm, in turn, and its first image's singular values.
+
+    Rounds that take long need no warm-up, and are repeated at most twice.
+    """
+    rounds = [{method: timed(method, encoder, images) for method, images in given.items()}]
+    found = {method: sigma for method, (_, sigma) in rounds[0].items()}
+    if sum(len(images) * rounds[0][method][0] for method, images in given.items()) < LONG_S:
         rounds.clear()
     else:
         repeats = min(repeats, 2)
     while len(rounds) < repeats:
-        rounds.append({method: seconds(method, encoder, images) for method, images in given.items()})
-    return {method: [one[method] for one in rounds] for method in given}
+        rounds.append({method: timed(method, encoder, images) for method, images in given.items()})
+    return {method: [one[method][0] for one in rounds] for method in given}, found
 
 
 def largest_error(actual: torch.Tensor, exact: torch.Tensor, null_dim: int) -> float:
@@ -166,13 +172,13 @@ def measure(
     """One row for each method, of as many images as each is given."""
     encoder = load(encoder_id, device)
     images = random_images(encoder, max(counts.values()))
-    times = alternate(encoder, {method: images[:count] for method, count in counts.items()}, repeats)
-    found = {method: METHODS[method](encoder, images[:1]) for method in counts}
-    exact = exact_values(encoder, images[:1], quickly=times[BASELINE][0] > LONG_S)
+    times, found = alternate(encoder, {method: images[:count] for method, count in counts.items()}, repeats)
+    base = times.get(BASELINE)
+    exact = exact_values(encoder, images[:1], quickly=base[0] > LONG_S) if base else None
     flop = floor_flop(encoder.float())
     rows = []
     for method, taken in times.items():
-        ratios = [base / own for base, own in zip(times[BASELINE], taken, strict=True)]
+        ratios = [first / own for first, own in zip(base or (), taken, strict=bool(base))]
         images_per_s = statistics.median(1 / own for own in taken)
         rows.append({
             "encoder": encoder_id,
@@ -181,10 +187,12 @@ def measure(
             "method": method,
             "images_per_s": images_per_s,
             "images_per_s_range": [1 / max(taken), 1 / min(taken)],
-            "ratio_to_listing1": statistics.median(ratios),
+            "ratio_to_listing1": statistics.median(ratios) if ratios else None,
             "share_of_ceiling": images_per_s * flop / rates[ARITHMETIC.get(method, "float32")],
             "peak_bytes": peak_bytes(method, encoder_id, counts[method], device),
-            "largest_log_sigma_error": largest_error(found[method], exact, encoder.spec.null_dim),
+            "largest_log_sigma_error": (
+                None if exact is None else largest_error(found[method], exact, encoder.spec.null_dim)
+            ),
         })
     return rows
 
@@ -192,7 +200,7 @@ def measure(
 def exact_values(encoder: Encoder, images: torch.Tensor, *, quickly: bool) -> torch.Tensor:
     """Listing 1 in float64, (B, D); quickly: our own in float64, which the tests hold against it."""
     method = singular_values if quickly else listing1_batched
-    exact = method(encoder.double(), images.double())
+    exact = method(encoder.double(), images.double()).cpu()
     encoder.float()
     return exact
 
@@ -205,10 +213,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         low, high = row["images_per_s_range"]
+        ratio, error = (row[name] for name in ("ratio_to_listing1", "largest_log_sigma_error"))
         lines.append(
             f"| {row['encoder']} | {row['method']} | {row['images_per_s']:.3g} ({low:.3g}–{high:.3g})"
-            f" | {row['ratio_to_listing1']:.2f} | {row['share_of_ceiling']:.0%} | {row['peak_bytes'] / 2**20:,.0f} MiB"
-            f" | {row['largest_log_sigma_error']:.1e} |"
+            f" | {'–' if ratio is None else f'{ratio:.2f}'} | {row['share_of_ceiling']:.0%}"
+            f" | {row['peak_bytes'] / 2**20:,.0f} MiB | {'–' if error is None else f'{error:.1e}'} |"
         )
     return "\n".join(lines)
 
@@ -225,7 +234,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoders", nargs="+", help="id=images for ours:images for the others")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, help="Listing 1 is always one")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="Listing 1 is one, unless --alone")
+    parser.add_argument("--alone", action="store_true", help="without Listing 1, where it would take hours")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=None, help="JSON file; default results/speed_<device>.json")
     parser.add_argument("--peak", choices=METHODS, help=argparse.SUPPRESS)
@@ -237,7 +247,7 @@ def main() -> None:
         print_peak(options.peak, chosen[0][0], int(chosen[0][1]), options.device)
         return
     usual = [method for method in METHODS if on_gpu or method not in ARITHMETIC]  # a CPU only imitates the others
-    methods = list(dict.fromkeys([BASELINE, *(options.methods or usual)]))
+    methods = list(dict.fromkeys([*([] if options.alone else [BASELINE]), *(options.methods or usual)]))
     rates = ceiling(options.device)
     rows = []
     for name, given in chosen:
