@@ -16,7 +16,18 @@ from torch import Tensor, nn
 
 from jepascore_core.gram import inner
 from jepascore_core.memory import free_bytes
-from jepascore_core.pullback import Misfit, Pullback, Sweep, agree, joined, mixture_weights, slope
+from jepascore_core.pullback import (
+    Misfit,
+    OnShare,
+    Pullback,
+    Sweep,
+    Tally,
+    agree,
+    joined,
+    mixture_weights,
+    slope,
+    untold,
+)
 
 _SHARE = 0.25  # of the free memory, for the cotangents of one layer
 _CPU_BYTES = 16 << 20  # on a CPU, cotangents that outgrow the caches gain nothing
@@ -115,7 +126,9 @@ def _frozen(norm: nn.BatchNorm2d) -> bool:
     return norm.affine and norm.running_mean is not None and not norm.training
 
 
-def sweep(stack: Stack, encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
+def sweep(
+    stack: Stack, encoder: nn.Module, images: Tensor, chunk_size: int | None, on_share: OnShare = untold
+) -> Sweep:
     """Sweep over images in groups.
 
     Args:
@@ -124,6 +137,7 @@ def sweep(stack: Stack, encoder: nn.Module, images: Tensor, chunk_size: int | No
         images: (B, C, H, W), normalised.
         chunk_size: Cotangents of all images together that are worked on at a time, rounded to whole images; chosen
             from memory when None.
+        on_share: Told after each group which share of the images is done.
 
     Returns:
         The sweep.
@@ -134,10 +148,11 @@ def sweep(stack: Stack, encoder: nn.Module, images: Tensor, chunk_size: int | No
     """
     together = _images_together(stack, encoder, images, chunk_size)
     weights = [_folded(stage) for stage in stack.stages]
-    return joined(_sweep_together(stack, weights, encoder, group) for group in images.split(together))
+    tally = Tally(len(images), on_share)
+    return joined(_sweep_together(stack, weights, encoder, group, tally) for group in images.split(together))
 
 
-def _sweep_together(stack: Stack, weights: list[Weights], encoder: nn.Module, images: Tensor) -> Sweep:
+def _sweep_together(stack: Stack, weights: list[Weights], encoder: nn.Module, images: Tensor, tally: Tally) -> Sweep:
     """The sweep over images whose cotangents form one batch."""
     watched = list(dict.fromkeys([stack.first, stack.last]))
     graph = Pullback(encoder, images, watch=watched)
@@ -157,6 +172,7 @@ def _sweep_together(stack: Stack, weights: list[Weights], encoder: nn.Module, im
         mixture = torch.einsum("i,ibp->bp", probe.double(), rows.double())
         noise = (direct.permute(0, 2, 3, 1).flatten(1) - mixture).norm(dim=1)
         agree(noise, mixture)
+        tally.add(count)
         return Sweep(embedding, inner(rows, rows), noise / 2**0.5)
 
 

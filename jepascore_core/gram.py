@@ -9,19 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from jepascore_core.memory import free_bytes, is_out_of_memory
-from jepascore_core.pullback import Pullback, Sweep, joined, mixture_weights
+from jepascore_core.pullback import OnShare, Pullback, Sweep, Tally, joined, mixture_weights, untold
 
 _PIXEL_SLICE = 1 << 14  # input values converted to float64 at a time
 _ROWS_SHARE = 0.25  # of the free memory, for rows of J
 
 
-def sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
+def sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None, on_share: OnShare = untold) -> Sweep:
     """Sweep over images together; halve the batch until it fits.
 
     Args:
         encoder: Maps (B, C, H, W) to (B, D), each image by itself.
         images: (B, C, H, W), normalised.
         chunk_size: Cotangents in one backward pass; chosen from memory when None.
+        on_share: Told after each backward pass which share of the work is done.
 
     Returns:
         The sweep.
@@ -31,16 +32,21 @@ def sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
         RuntimeError: The encoder failed.
     """
     try:
-        return _sweep_together(encoder, images, chunk_size)
+        return _sweep_together(encoder, images, chunk_size, on_share)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         if len(images) == 1:
             raise MemoryError("One image and one cotangent do not fit in this device's memory.") from error
-    return joined(sweep(encoder, half, chunk_size) for half in images.chunk(2))
+    first, second = images.chunk(2)
+    share = len(first) / len(images)
+    return joined([
+        sweep(encoder, first, chunk_size, lambda done: on_share(share * done)),
+        sweep(encoder, second, chunk_size, lambda done: on_share(share + (1 - share) * done)),
+    ])  # fmt: skip
 
 
-def _sweep_together(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
+def _sweep_together(encoder: nn.Module, images: Tensor, chunk_size: int | None, on_share: OnShare) -> Sweep:
     """The sweep over one group of images that share a forward pass."""
     forward = Pullback(encoder, images, chunk_size)
     count, dim = forward.embedding.shape
@@ -49,10 +55,11 @@ def _sweep_together(encoder: nn.Module, images: Tensor, chunk_size: int | None) 
     probe = mixture_weights(dim, images)
     gram = torch.empty(count, dim, dim, dtype=torch.float64, device=images.device)
     mixture = torch.zeros(count, images[0].numel(), dtype=torch.float64, device=images.device)  # (B, P)
+    tally = Tally(sum(dim - a for a in range(0, dim, block)), on_share)  # rows, some of which are computed again
     for a in range(0, dim, block):
-        held = forward.products(identity[a : a + block])  # (block, B, P)
+        held = forward.products(identity[a : a + block], tally=tally)  # (block, B, P)
         for b in range(a, dim, block):
-            rows = held if b == a else forward.products(identity[b : b + block])
+            rows = held if b == a else forward.products(identity[b : b + block], tally=tally)
             tile = inner(rows, held)  # (B, block of b, block of a)
             gram[:, b : b + block, a : a + block] = tile
             gram[:, a : a + block, b : b + block] = tile.mT

@@ -19,7 +19,7 @@ from jepascore_core import convnet, vit
 from jepascore_core import gram as any_encoder
 from jepascore_core.convnet import find_stack
 from jepascore_core.memory import is_out_of_memory
-from jepascore_core.pullback import Misfit, Pullback, Sweep
+from jepascore_core.pullback import Misfit, OnShare, Pullback, Sweep, untold
 from jepascore_core.vit_layers import find_transformer
 
 _misfits: WeakSet[nn.Module] = WeakSet()  # encoders that look plain and are not
@@ -100,7 +100,12 @@ def singular_values(encoder: nn.Module, images: Tensor, *, chunk_size: int | Non
 
 
 def jacobian_summary(
-    encoder: nn.Module, images: Tensor, *, null_dim: int = 0, chunk_size: int | None = None
+    encoder: nn.Module,
+    images: Tensor,
+    *,
+    null_dim: int = 0,
+    chunk_size: int | None = None,
+    on_share: OnShare | None = None,
 ) -> JacobianSummary:
     """Embedding, singular values, sphere term and measured rounding floor of each image.
 
@@ -109,6 +114,8 @@ def jacobian_summary(
         images: (B, C, H, W), normalised, on the encoder's device.
         null_dim: Directions in which J vanishes by construction; left out of the pseudo-inverse.
         chunk_size: Cotangents in one backward pass; chosen from memory when None.
+        on_share: Told now and then which share of the work is done, 0 to 1; what it raises ends the call. A share that
+            falls back means that the work began anew, on another path. On a GPU work may still be under way.
 
     Returns:
         The summary, on the images' device.
@@ -117,7 +124,7 @@ def jacobian_summary(
         ValueError: The images or the embedding have the wrong number of axes.
         MemoryError: One image and one cotangent do not fit in memory.
     """
-    embedding, gram, noise = _sweep(encoder, images, chunk_size)
+    embedding, gram, noise = _sweep(encoder, images, chunk_size, on_share or untold)
     eigenvalues, eigenvectors = _eigh(gram)
     unit = nn.functional.normalize(embedding.to(eigenvalues), dim=1)
     weights = (eigenvectors.mT @ unit.unsqueeze(2)).squeeze(2).square()  # (B, D)
@@ -214,7 +221,7 @@ def path_of(encoder: nn.Module) -> str:
     return _path(encoder)[0]
 
 
-def _path(encoder: nn.Module) -> tuple[str, Callable[[nn.Module, Tensor, int | None], Sweep]]:
+def _path(encoder: nn.Module) -> tuple[str, Callable[[nn.Module, Tensor, int | None, OnShare], Sweep]]:
     """Name and sweep of an encoder's fastest path."""
     if isinstance(encoder, nn.Module) and encoder not in _misfits:  # a plain function has no parts to look at
         if transformer := find_transformer(encoder):
@@ -224,17 +231,17 @@ def _path(encoder: nn.Module) -> tuple[str, Callable[[nn.Module, Tensor, int | N
     return "generic", any_encoder.sweep
 
 
-def _sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
+def _sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None, on_share: OnShare = untold) -> Sweep:
     """Embeddings, Gram matrices and noise by the fastest path that fits."""
     if images.dim() != 4 or not len(images):
         raise ValueError(f"Images must be (B, C, H, W) with B at least 1, not {tuple(images.shape)}.")
     name, sweep = _path(encoder)
     if name != "generic":
         try:
-            return sweep(encoder, images, chunk_size)
+            return sweep(encoder, images, chunk_size, on_share)
         except Misfit:
             _misfits.add(encoder)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-    return any_encoder.sweep(encoder, images, chunk_size)
+    return any_encoder.sweep(encoder, images, chunk_size, on_share)

@@ -16,6 +16,35 @@ _LAYERS_ALIVE = 6  # activations that one backward pass keeps at a time, in unit
 _MISFIT = 0.05  # of the probe's product: no precision in use rounds by that much
 
 
+OnShare = Callable[[float], None]
+"""Told now and then which share of a sweep's work is done, 0 to 1; may raise to end the sweep."""
+
+
+def untold(share: float) -> None:
+    """Tell nobody."""
+
+
+class Tally:
+    """Counts pieces of work and tells the share that is done.
+
+    Args:
+        pieces: All there are.
+        on_share: Told after each ``add``.
+    """
+
+    def __init__(self, pieces: float, on_share: OnShare) -> None:
+        self._pieces, self._on_share, self._done = pieces, on_share, 0.0
+
+    def add(self, pieces: float) -> None:
+        """Count pieces that were just done.
+
+        Args:
+            pieces: How many; parts of one count too.
+        """
+        self._done += pieces
+        self._on_share(min(1.0, self._done / self._pieces))
+
+
 class Misfit(Exception):
     """An encoder whose parts look plain, and which computes something else."""
 
@@ -115,8 +144,8 @@ class Pullback:
         self._chunk_size = chunk_size or self._fitting_chunk()
         self._batched = True
 
-    def products(self, cotangents: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """Pull cotangents (k, D) back to every image, or to an intermediate tensor (B, …): (k, B, P)."""
+    def products(self, cotangents: Tensor, inputs: Tensor | None = None, tally: Tally | None = None) -> Tensor:
+        """Pull cotangents (k, D), pieces of the tally, back to the images or to an inner tensor (B, …): (k, B, P)."""
         inputs = self._images if inputs is None else inputs
         result = cotangents.new_empty(len(cotangents), len(inputs), inputs[0].numel())
         start = 0
@@ -125,6 +154,8 @@ class Pullback:
             try:
                 result[chunk] = self._pull_back(cotangents[chunk], inputs)
                 start += self._chunk_size
+                if tally is not None:
+                    tally.add(len(cotangents[chunk]))
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self._chunk_size == 1:
                     raise

@@ -24,7 +24,18 @@ from torch import Tensor, nn
 
 from jepascore_core.memory import free_bytes
 from jepascore_core.products import add_linear_each, linear
-from jepascore_core.pullback import Misfit, Pullback, Sweep, agree, joined, mixture_weights, slope
+from jepascore_core.pullback import (
+    Misfit,
+    OnShare,
+    Pullback,
+    Sweep,
+    Tally,
+    agree,
+    joined,
+    mixture_weights,
+    slope,
+    untold,
+)
 from jepascore_core.vit_layers import Layer, VisionTransformer
 
 _COTANGENTS_SHARE = 0.4  # of the free memory, for the cotangents of all tokens
@@ -49,7 +60,13 @@ class _Seen:
     slope: Tensor  # of the MLP's gate, (N, m)
 
 
-def sweep(transformer: VisionTransformer, encoder: nn.Module, images: Tensor, chunk_size: int | None) -> Sweep:
+def sweep(
+    transformer: VisionTransformer,
+    encoder: nn.Module,
+    images: Tensor,
+    chunk_size: int | None,
+    on_share: OnShare = untold,
+) -> Sweep:
     """Sweep over images one by one.
 
     Args:
@@ -57,6 +74,7 @@ def sweep(transformer: VisionTransformer, encoder: nn.Module, images: Tensor, ch
         encoder: Maps (B, C, H, W) to (B, D).
         images: (B, C, H, W), normalised.
         chunk_size: Cotangents in one pass through an attention; chosen from memory when None.
+        on_share: Told after each block of each image which share of the work is done.
 
     Returns:
         The sweep.
@@ -65,10 +83,13 @@ def sweep(transformer: VisionTransformer, encoder: nn.Module, images: Tensor, ch
         MemoryError: The cotangents of all tokens do not fit in memory.
         Misfit: Autograd disagrees by far more than rounding: the encoder is not what its parts look like.
     """
-    return joined(_sweep_image(transformer, encoder, image, chunk_size) for image in images)
+    tally = Tally(len(images), on_share)
+    return joined(_sweep_image(transformer, encoder, image, chunk_size, tally) for image in images)
 
 
-def _sweep_image(transformer: VisionTransformer, encoder: nn.Module, image: Tensor, chunk_size: int | None) -> Sweep:
+def _sweep_image(
+    transformer: VisionTransformer, encoder: nn.Module, image: Tensor, chunk_size: int | None, tally: Tally
+) -> Sweep:
     """The sweep over one image (C, H, W)."""
     norms = [transformer.norm_pre] if transformer.norm_pre is not None else []
     watched = [*norms, *(layer.module for layer in transformer.layers)]
@@ -83,16 +104,20 @@ def _sweep_image(transformer: VisionTransformer, encoder: nn.Module, image: Tens
     del graph
     with torch.no_grad():
         active = cotangents.flatten(1).any(1).nonzero().squeeze(1)
+        last_block = (1 + 2 * len(active) / len(cotangents)) / 3  # its share of a whole block, where few are active
+        blocks = len(transformer.layers) + last_block  # all others, and the two ends, which count as one
         for layer in reversed(transformer.layers):
             seen = _see(layer, tokens.pop())
             _through_mlp(cotangents, layer, seen, active)
             _through_attention(cotangents, layer, seen, active, chunk_size)
+            tally.add((last_block if layer is transformer.layers[-1] else 1) / blocks)
             active = torch.arange(len(cotangents), device=image.device)  # keys and values reach every token
         if transformer.norm_pre is not None:
             cotangents = _through_norm(cotangents, transformer.norm_pre, tokens.pop())
         gram, mixture = _close(transformer.patches, cotangents, probe, image.shape)
     noise = (direct - mixture).norm().unsqueeze(0)
     agree(noise, mixture.unsqueeze(0))
+    tally.add(1 / blocks)
     return Sweep(embedding, gram.unsqueeze(0), noise / 2**0.5)
 
 
