@@ -19,7 +19,7 @@ from jepascore_core.locks import Cancelled, hold
 from jepascore_core.processes import stop_on_signals
 from jepascore_core.runner.planning import default_batch_size, describe, plan
 from jepascore_core.runner.reading import Loaded, read_ahead, reader
-from jepascore_core.runner.scoring import BatchScorer
+from jepascore_core.runner.scoring import BatchScorer, interruptible
 from jepascore_core.store.part_writer import PartWriter
 from jepascore_core.store.parts import Row
 from jepascore_core.store.progress import Progress, ProgressFile
@@ -39,7 +39,7 @@ class Hooks:
     """Who is told what, and who may end it.
 
     Attributes:
-        stop: Set it to finish the present batch, write it, and return.
+        stop: Set it to finish the present batch, write it, and return; a batch that takes long is given up.
         on_progress: Called after each batch and at each change of state.
         on_stage: Told ``loading encoder``, ``listing dataset``, ``waiting``, ``scoring``, ``cancelled``.
     """
@@ -227,7 +227,8 @@ def _score_left(work: Work, left: Sequence[Item], folder: Path, progress: Progre
         progress.set("running")
         hooks.on_stage("scoring")
         dtype = getattr(torch, work.request.precision)
-        score = BatchScorer(work.encoder.to(work.device, dtype), device=work.device, dtype=dtype)
+        encoder = work.encoder.to(work.device, dtype)
+        score = BatchScorer(encoder, interruptible(hooks.stop), device=work.device, dtype=dtype)
         read = reader(
             work.dataset,
             work.encoder.transform,

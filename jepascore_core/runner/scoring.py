@@ -1,5 +1,7 @@
 """Score batches of loaded images into rows; one bad image never takes the others with it."""
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,12 +13,14 @@ from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import RunError
 from jepascore_core.files import storable
 from jepascore_core.jacobian import JacobianSummary, jacobian_summary
+from jepascore_core.locks import Cancelled
 from jepascore_core.memory import is_out_of_memory
 from jepascore_core.runner.reading import Loaded, reason
 from jepascore_core.score import EPS, jepa_score, score_error, views_score
 from jepascore_core.store.parts import SCHEMA, Row
 
 _MOST_FAILURES = 16  # in a row: then it is not the images
+_FINISHED_S = 5.0  # a batch that takes longer than this is not finished when the run is cancelled
 
 
 class Summarise(Protocol):
@@ -24,6 +28,28 @@ class Summarise(Protocol):
 
     def __call__(self, encoder: Any, images: Tensor, *, null_dim: int) -> JacobianSummary:
         """Embedding, singular values, sphere term and noise of images (B, C, H, W)."""
+
+
+def interruptible(stop: threading.Event) -> Summarise:
+    """``jacobian_summary`` that a cancel ends in the midst of a batch that takes long.
+
+    Args:
+        stop: Set to cancel; a batch that takes no more than a few seconds is still finished.
+
+    Returns:
+        The function; it raises ``Cancelled``.
+    """
+
+    def summarise(encoder: Any, images: Tensor, *, null_dim: int) -> JacobianSummary:
+        began = time.monotonic()
+
+        def give_up(_: float) -> None:
+            if stop.is_set() and time.monotonic() - began > _FINISHED_S:
+                raise Cancelled("Cancelled in the midst of a batch.")
+
+        return jacobian_summary(encoder, images, null_dim=null_dim, on_share=give_up)
+
+    return summarise
 
 
 @dataclass
@@ -55,6 +81,7 @@ class BatchScorer:
             One row for each image, in order.
 
         Raises:
+            Cancelled: ``summarise`` was told to stop.
             RunError: Many images in a row cannot be scored, or memory does not hold even one.
         """
         rows = {loaded.item.key: empty_row(loaded) for loaded in batch}
@@ -66,12 +93,15 @@ class BatchScorer:
         """Score together; where that fails, in halves, down to the image that is to blame.
 
         Raises:
+            Cancelled: ``summarise`` was told to stop.
             RunError: Many images in a row cannot be scored, or memory does not hold even one.
         """
         if not batch:
             return
         try:
             scored = list(zip(batch, self._score_together(batch), strict=True))
+        except Cancelled:
+            raise
         except Exception as error:
             if len(batch) == 1:
                 yield batch[0], {"error": f"Scoring failed: {self._blame(error)}"}
