@@ -34,7 +34,7 @@ def draw(wanted: Sequence[RunRequest], names: Mapping[str, str]) -> None:
             encoders = dict.fromkeys(request.encoder_id for request in wanted)
             parts = {encoder: [e for e in found if e.request.encoder_id == encoder] for encoder in encoders}
             lines = [f"{md(names.get(encoder, encoder))}: {_told(parts[encoder], images)}" for encoder in encoders]
-            st.caption(f"Cost of {lines[0]}" if len(lines) == 1 else "\n".join(["Cost of", *(f"- {x}" for x in lines)]))
+            st.caption(f"Cost of {lines[0]}" if len(lines) == 1 else "  \n".join(["Cost of the runs", *lines]))
 
     body()
 
