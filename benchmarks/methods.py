@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from jepascore_core import gram as any_encoder
 from jepascore_core.jacobian import jacobian_listing1, singular_values
+from jepascore_core.pullback import Options
 
 
 def listing1_one_by_one(encoder: nn.Module, images: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def torch_func(encoder: nn.Module, images: Tensor) -> Tensor:
 
 def generic(encoder: nn.Module, images: Tensor) -> Tensor:
     """This project's path for any encoder."""
-    _, gram, _ = any_encoder.sweep(encoder, images, None)
+    gram = any_encoder.sweep(encoder, images, Options()).gram
     return torch.linalg.eigvalsh(gram).flip(1).clamp(min=0).sqrt()
 
 

@@ -64,7 +64,7 @@ def compare(encoder: Encoder, images: torch.Tensor) -> dict[str, Any]:
         "scores": scores[0].tolist(),
         "largest_log_sigma_difference": difference,
         "largest_score_difference": (scores[0] - scores[1]).abs().max().item(),
-        "score_error": score_error(ours.singular_values, ours.noise, null_dim=null_dim).tolist(),
+        "score_error": score_error(ours.singular_values, ours.noise, ours.noise_along, null_dim=null_dim).tolist(),
         "smallest_counted_sigma_over_noise": (sigma[:, -1] / ours.noise).min().item(),
         "largest_null_sigma_over_noise": (
             (ours.singular_values[:, rank] / ours.noise).max().item() if null_dim else None

@@ -46,7 +46,11 @@ Classes = Annotated[str | None, typer.Option(help="Class names to keep, comma-se
 Views = Annotated[int, typer.Option(help="Augmented views T of eq. (4); 1 is eq. (5).")]
 InputSize = Annotated[int | None, typer.Option(help="Side of the encoder's input in pixels.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images scored together; chosen by itself.")]
-Precision = Annotated[str, typer.Option(help="float32 or float64.")]
+Precision = Annotated[str, typer.Option(help="auto, float16, tf32, float32 or float64.")]
+ToleranceNats = Annotated[
+    float | None, typer.Option(help="Error bar, nats, beyond which an image is scored again more exactly.")
+]
+MemoryShare = Annotated[float, typer.Option(help="Share of the device's free memory to take.")]
 RandomWeights = Annotated[bool, typer.Option(help="Do not load the weights: a control.")]
 
 
@@ -67,7 +71,9 @@ def score(
     views: Views = 1,
     input_size: InputSize = None,
     batch_size: BatchSize = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
+    tolerance: ToleranceNats = None,
+    memory_share: MemoryShare = 0.8,
     random_weights: RandomWeights = False,
     runs_dir: RunsDir = None,
     job: Job = None,
@@ -78,7 +84,8 @@ def score(
     """
     request = _request(
         encoder, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
-        views=views, input_size=input_size, precision=precision, batch_size=batch_size,
+        views=views, input_size=input_size, precision=precision, tolerance=tolerance,
+        batch_size=batch_size, memory_share=memory_share,
     )  # fmt: skip
     _score_all([request], runs_dir, job)
 
@@ -95,7 +102,9 @@ def cost(
     views: Views = 1,
     input_size: InputSize = None,
     batch_size: BatchSize = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
+    tolerance: ToleranceNats = None,
+    memory_share: MemoryShare = 0.8,
     random_weights: RandomWeights = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
@@ -110,7 +119,8 @@ def cost(
 
     request = _request(
         encoder, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
-        views=views, input_size=input_size, precision=precision, batch_size=batch_size,
+        views=views, input_size=input_size, precision=precision, tolerance=tolerance,
+        batch_size=batch_size, memory_share=memory_share,
     )  # fmt: skip
     if record is not None:
         die_first()  # nobody typed this command: a measurement must not cost somebody else's work

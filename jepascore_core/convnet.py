@@ -14,20 +14,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from jepascore_core.gram import inner
+from jepascore_core.gram import along, inner, mixed
 from jepascore_core.memory import free_bytes
+from jepascore_core.products import arithmetic, conv_transpose2d
 from jepascore_core.pullback import (
     Misfit,
-    OnShare,
+    Options,
     Pullback,
     Sweep,
-    Tally,
     agree,
+    differences,
     joined,
-    mixture_weights,
+    noise_of,
+    probes,
     slope,
-    untold,
 )
+from jepascore_core.scaled import Scaled, packed
 
 _SHARE = 0.25  # of the free memory, for the cotangents of one layer
 _CPU_BYTES = 16 << 20  # on a CPU, cotangents that outgrow the caches gain nothing
@@ -126,18 +128,15 @@ def _frozen(norm: nn.BatchNorm2d) -> bool:
     return norm.affine and norm.running_mean is not None and not norm.training
 
 
-def sweep(
-    stack: Stack, encoder: nn.Module, images: Tensor, chunk_size: int | None, on_share: OnShare = untold
-) -> Sweep:
+def sweep(stack: Stack, encoder: nn.Module, images: Tensor, options: Options) -> Sweep:
     """Sweep over images in groups.
 
     Args:
         stack: The encoder's convolutions.
         encoder: Maps (B, C, H, W) to (B, D), each image by itself.
         images: (B, C, H, W), normalised.
-        chunk_size: Cotangents of all images together that are worked on at a time, rounded to whole images; chosen
-            from memory when None.
-        on_share: Told after each group which share of the images is done.
+        options: How to go about it; ``chunk_size`` counts the cotangents of all images together that are worked on at
+            a time, rounded to whole images.
 
     Returns:
         The sweep.
@@ -146,13 +145,18 @@ def sweep(
         MemoryError: The cotangents of one image do not fit in memory.
         Misfit: Autograd disagrees by far more than rounding: the encoder is not what its parts look like.
     """
-    together = _images_together(stack, encoder, images, chunk_size)
+    together = _images_together(stack, encoder, images, options.chunk_size)
     weights = [_folded(stage) for stage in stack.stages]
-    tally = Tally(len(images), on_share)
-    return joined(_sweep_together(stack, weights, encoder, group, tally) for group in images.split(together))
+    parts = []
+    for group in images.split(together):
+        parts.append(_sweep_together(stack, weights, encoder, group, options))
+        options.report(sum(len(part.embedding) for part in parts) / len(images))
+    return joined(parts)
 
 
-def _sweep_together(stack: Stack, weights: list[Weights], encoder: nn.Module, images: Tensor, tally: Tally) -> Sweep:
+def _sweep_together(
+    stack: Stack, weights: list[Weights], encoder: nn.Module, images: Tensor, options: Options
+) -> Sweep:
     """The sweep over images whose cotangents form one batch."""
     watched = list(dict.fromkeys([stack.first, stack.last]))
     graph = Pullback(encoder, images, watch=watched)
@@ -160,48 +164,59 @@ def _sweep_together(stack: Stack, weights: list[Weights], encoder: nn.Module, im
         raise Misfit  # the stack was left out, came twice, or does not take the image
     first, last = graph.seen[0], graph.seen[-1]
     count, dim = graph.embedding.shape
-    probe = mixture_weights(dim, images)
-    direct = graph.products(probe.unsqueeze(0)).view(images.shape)
+    known = probes(dim, images)
+    direct = graph.products(known).view(-1, *images.shape).permute(0, 1, 3, 4, 2).flatten(2)  # channels last
     identity = torch.eye(dim, dtype=images.dtype, device=images.device)
     cotangents = graph.products(identity, last).view(dim * count, *last.shape[1:])
     embedding = graph.embedding
     del graph, last
     with torch.no_grad():
-        rows = _through_stack(stack, weights, first.detach(), cotangents)  # (D·B, C, H, W)
+        activations = _forward(stack, weights, first.detach())
+        with arithmetic(options.precision):
+            rows = _through_stack(stack, weights, activations, cotangents, options)  # (D·B, C, H, W)
         rows = rows.permute(0, 2, 3, 1).reshape(dim, count, -1)  # (D, B, P), channels last
-        mixture = torch.einsum("i,ibp->bp", probe.double(), rows.double())
-        noise = (direct.permute(0, 2, 3, 1).flatten(1) - mixture).norm(dim=1)
-        agree(noise, mixture)
-        tally.add(count)
-        return Sweep(embedding, inner(rows, rows), noise / 2**0.5)
+        difference = differences(direct, mixed(known, rows), options)
+        agree(difference, direct)
+        return Sweep(embedding, inner(rows, rows), noise_of(difference), along(rows, difference))
 
 
-def _through_stack(stack: Stack, weights: list[Weights], images: Tensor, cotangents: Tensor) -> Tensor:
-    """Pull cotangents (D·B, …) of the stack's output back to the image: (D·B, C, H, W)."""
-    activation, slopes, shapes = images.contiguous(memory_format=torch.channels_last), [], []
+def _forward(stack: Stack, weights: list[Weights], images: Tensor) -> list[tuple[torch.Size, Tensor | None]]:
+    """Shape of each convolution's input, and slopes of the activation behind it."""
+    activation, found = images.contiguous(memory_format=torch.channels_last), []
     for stage, (weight, bias) in zip(stack.stages, weights, strict=True):
-        conv = stage.conv
-        shapes.append(activation.shape)
+        conv, shape = stage.conv, activation.shape
         activation = nn.functional.conv2d(
             activation, weight, bias, conv.stride, _padding(conv), conv.dilation, conv.groups
         )
-        slopes.append(None if stage.activation is None else slope(stage.activation, activation))
+        found.append((shape, None if stage.activation is None else slope(stage.activation, activation)))
         activation = activation if stage.activation is None else stage.activation(activation)
-    cotangents = cotangents.contiguous(memory_format=torch.channels_last)
-    for stage, (weight, _), steepness, shape in zip(
-        *map(reversed, (stack.stages, weights, slopes, shapes)), strict=True
+    return found
+
+
+def _through_stack(
+    stack: Stack,
+    weights: list[Weights],
+    activations: list[tuple[torch.Size, Tensor | None]],
+    cotangents: Tensor,
+    options: Options,
+) -> Tensor:
+    """Pull cotangents (D·B, …) of the stack's output back to the image: (D·B, C, H, W)."""
+    scaled = Scaled.of(cotangents.contiguous(memory_format=torch.channels_last), options.precision, axis=0)
+    for stage, (weight, _), (shape, steepness) in zip(
+        *map(reversed, (stack.stages, weights, activations)), strict=True
     ):
         if steepness is not None:
-            cotangents = _times(cotangents, steepness)
-        cotangents = _transposed(stage.conv, weight, cotangents, shape)
-    return cotangents
+            _times(scaled.values, steepness)
+        kernel, undo = packed(weight, scaled.values.dtype)
+        scaled.values = _transposed(stage.conv, kernel, scaled.values, shape)
+        scaled.balance(undo)
+    return scaled.restored()
 
 
-def _times(cotangents: Tensor, steepness: Tensor) -> Tensor:
-    """Cotangents (D·B, d, h, w) times the slopes of each image (B, d, h, w), in place."""
+def _times(cotangents: Tensor, steepness: Tensor) -> None:
+    """Multiply cotangents (D·B, d, h, w) by the slopes of each image (B, d, h, w), in place."""
     laid = cotangents.permute(0, 2, 3, 1)
     laid.view(-1, len(steepness), *laid.shape[1:]).mul_(steepness.permute(0, 2, 3, 1))
-    return cotangents
 
 
 def _transposed(conv: nn.Conv2d, weight: Tensor, cotangents: Tensor, shape: torch.Size) -> Tensor:
@@ -209,7 +224,7 @@ def _transposed(conv: nn.Conv2d, weight: Tensor, cotangents: Tensor, shape: torc
     given = zip(cotangents.shape[2:], conv.stride, _padding(conv), conv.dilation, conv.kernel_size, strict=True)
     reached = [(size - 1) * step - 2 * pad + gap * (kernel - 1) + 1 for size, step, pad, gap, kernel in given]
     left_over = [side - whole for side, whole in zip(shape[2:], reached, strict=True)]  # pixels that no stride covered
-    return nn.functional.conv_transpose2d(
+    return conv_transpose2d(
         cotangents, weight, None, conv.stride, _padding(conv), left_over, conv.groups, conv.dilation
     )
 

@@ -5,24 +5,28 @@ together. J of the whole batch is never held: images are taken in groups whose r
 whose D rows do not fit is taken in blocks of rows, each pair of blocks once.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from jepascore_core.memory import free_bytes, is_out_of_memory
-from jepascore_core.pullback import OnShare, Pullback, Sweep, Tally, joined, mixture_weights, untold
+from jepascore_core.products import arithmetic
+from jepascore_core.pullback import Options, Pullback, Sweep, differences, joined, noise_of, probes
 
 _PIXEL_SLICE = 1 << 14  # input values converted to float64 at a time
 _ROWS_SHARE = 0.25  # of the free memory, for rows of J
 
 
-def sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None, on_share: OnShare = untold) -> Sweep:
+def sweep(encoder: nn.Module, images: Tensor, options: Options) -> Sweep:
     """Sweep over images together; halve the batch until it fits.
+
+    Autograd computes in the precision of the forward pass, or in TF32; float16 means TF32 here.
 
     Args:
         encoder: Maps (B, C, H, W) to (B, D), each image by itself.
         images: (B, C, H, W), normalised.
-        chunk_size: Cotangents in one backward pass; chosen from memory when None.
-        on_share: Told after each backward pass which share of the work is done.
+        options: How to go about it; ``chunk_size`` counts the cotangents in one backward pass.
 
     Returns:
         The sweep.
@@ -32,43 +36,58 @@ def sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None, on_share: 
         RuntimeError: The encoder failed.
     """
     try:
-        return _sweep_together(encoder, images, chunk_size, on_share)
+        return _sweep_together(encoder, images, options)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         if len(images) == 1:
             raise MemoryError("One image and one cotangent do not fit in this device's memory.") from error
-    first, second = images.chunk(2)
-    share = len(first) / len(images)
-    return joined([
-        sweep(encoder, first, chunk_size, lambda done: on_share(share * done)),
-        sweep(encoder, second, chunk_size, lambda done: on_share(share + (1 - share) * done)),
-    ])  # fmt: skip
+    middle = (len(images) + 1) // 2
+    share = middle / len(images)
+    halves = [(images[:middle], options.within(0, share)), (images[middle:], options.within(share, 1))]
+    return joined(sweep(encoder, half, part) for half, part in halves)
 
 
-def _sweep_together(encoder: nn.Module, images: Tensor, chunk_size: int | None, on_share: OnShare) -> Sweep:
+def _sweep_together(encoder: nn.Module, images: Tensor, options: Options) -> Sweep:
     """The sweep over one group of images that share a forward pass."""
-    forward = Pullback(encoder, images, chunk_size)
-    count, dim = forward.embedding.shape
-    block = _block_size(images, dim)
+    forward = Pullback(encoder, images, options.chunk_size)
+    dim = forward.embedding.shape[1]
     identity = torch.eye(dim, dtype=images.dtype, device=images.device)
-    probe = mixture_weights(dim, images)
-    gram = torch.empty(count, dim, dim, dtype=torch.float64, device=images.device)
-    mixture = torch.zeros(count, images[0].numel(), dtype=torch.float64, device=images.device)  # (B, P)
-    tally = Tally(sum(dim - a for a in range(0, dim, block)), on_share)  # rows, some of which are computed again
-    for a in range(0, dim, block):
-        held = forward.products(identity[a : a + block], tally=tally)  # (block, B, P)
-        for b in range(a, dim, block):
-            rows = held if b == a else forward.products(identity[b : b + block], tally=tally)
+    known = probes(dim, images)
+    direct = forward.products(known)  # (R, B, P)
+    block = _block_size(images, dim)
+    with arithmetic("tf32" if options.rounds else "float32"):
+        if block == dim:
+            rows = forward.products(identity, report=options.report)
+            gram, difference = inner(rows, rows), differences(direct, mixed(known, rows), options)
+            noise_products = along(rows, difference)
+        else:
+            gram, mixtures = _by_blocks(forward, identity.split(block), known, options.within(0, 0.7))
+            difference = differences(direct, mixtures, options)
+            blocks = (forward.products(part) for part in identity.split(block))
+            noise_products = torch.cat([along(rows, difference) for rows in blocks], 2)
+            options.report(1.0)
+    return Sweep(forward.embedding, gram, noise_of(difference), noise_products)
+
+
+def _by_blocks(forward: Pullback, blocks: Sequence[Tensor], known: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+    """JJᵀ (B, D, D) from all pairs of row blocks, two held at a time, and the probes' mixtures (R, B, P)."""
+    size, dim = len(blocks[0]), known.shape[1]
+    gram = torch.empty(len(forward.embedding), dim, dim, dtype=torch.float64, device=known.device)
+    mixtures = torch.zeros((), dtype=torch.float64, device=known.device)
+    for number, first in enumerate(blocks):
+        held = forward.products(first)  # (b, B, P)
+        a = slice(number * size, number * size + len(first))
+        for other, second in enumerate(blocks[number:], number):
+            rows = held if other == number else forward.products(second)
+            b = slice(other * size, other * size + len(second))
             tile = inner(rows, held)  # (B, block of b, block of a)
-            gram[:, b : b + block, a : a + block] = tile
-            gram[:, a : a + block, b : b + block] = tile.mT
-            if a == 0:  # every row passes here once
-                _add_mixture(mixture, probe[b : b + block], rows)
-    direct = forward.products(probe.unsqueeze(0)).squeeze(0)  # (B, P)
-    # The direct product and the mixture round independently, so that their difference holds the noise twice.
-    noise = (direct - mixture).norm(dim=1) / 2**0.5
-    return Sweep(forward.embedding, gram, noise)
+            gram[:, b, a] = tile
+            gram[:, a, b] = tile.mT
+            if number == 0:  # every row passes here once
+                mixtures = mixtures + mixed(known[:, b], rows)
+        options.report(1 - (1 - (number + 1) / len(blocks)) ** 2)
+    return gram, mixtures
 
 
 def _block_size(images: Tensor, dim: int) -> int:
@@ -105,8 +124,23 @@ def inner(rows: Tensor, held: Tensor) -> Tensor:
     return total
 
 
-def _add_mixture(mixture: Tensor, weights: Tensor, rows: Tensor) -> None:
-    """Add Σ_i weights_i · rows_i to the mixture (B, P), in float64, in place."""
-    for start in range(0, rows.shape[2], _PIXEL_SLICE):
-        pixels = slice(start, start + _PIXEL_SLICE)
-        mixture[:, pixels] += torch.einsum("b,bnp->np", weights.double(), rows[:, :, pixels].double())
+def mixed(weights: Tensor, rows: Tensor) -> Tensor:
+    """Mixtures Σ_i weights_ri · rows_i, accumulated in float64.
+
+    Args:
+        weights: (R, b).
+        rows: (b, B, P).
+
+    Returns:
+        (R, B, P), float64.
+    """
+    parts = [torch.tensordot(weights.double(), part.double(), 1) for part in rows.split(_PIXEL_SLICE, 2)]
+    return torch.cat(parts, 2)
+
+
+def along(rows: Tensor, difference: Tensor) -> Tensor:
+    """Products of rows of J (b, B, P) with what the probes differ (R, B, P): (B, R, b), float64."""
+    total = torch.zeros(rows.shape[1], len(difference), len(rows), dtype=torch.float64, device=rows.device)
+    for part, error in zip(rows.split(_PIXEL_SLICE, 2), difference.split(_PIXEL_SLICE, 2), strict=True):
+        total += torch.einsum("ibp,rbp->bri", part.double(), error)
+    return total

@@ -19,7 +19,8 @@ from jepascore_core import convnet, vit
 from jepascore_core import gram as any_encoder
 from jepascore_core.convnet import find_stack
 from jepascore_core.memory import is_out_of_memory
-from jepascore_core.pullback import Misfit, OnShare, Pullback, Sweep, untold
+from jepascore_core.products import PRECISIONS, arithmetic
+from jepascore_core.pullback import Misfit, Options, Pullback, Sweep
 from jepascore_core.vit_layers import find_transformer
 
 _misfits: WeakSet[nn.Module] = WeakSet()  # encoders that look plain and are not
@@ -29,17 +30,24 @@ _misfits: WeakSet[nn.Module] = WeakSet()  # encoders that look plain and are not
 class JacobianSummary:
     """What one sweep over all cotangents tells of each image.
 
+    An image on which the encoder or its Jacobian overflows has NaN everywhere.
+
     Attributes:
         embedding: f(x), (B, D), in the encoder's dtype.
         singular_values: σ of J, (B, D), float64, descending.
         sphere_term: ½ log(ẑᵀ(JJᵀ)⁺ẑ) with ẑ = f(x)/‖f(x)‖, (B,), float64, nats.
-        noise: Measured rounding error of one row of J (2-norm), (B,), float64: a σ below it is not known.
+        noise: Measured rounding error of one row of J (2-norm), (B,), float64: a σ below it is not known. The
+            structurally null σ, which are rounding too, count.
+        noise_along: Component of that error along each right singular vector v_k, (B, D), float64, ≥ 0.
+        precision: The arithmetic of the sweep, one of ``PRECISIONS``.
     """
 
     embedding: Tensor
     singular_values: Tensor
     sphere_term: Tensor
     noise: Tensor
+    noise_along: Tensor
+    precision: str
 
 
 def jacobian_listing1(encoder: nn.Module, images: Tensor) -> Tensor:
@@ -74,19 +82,22 @@ def listing1_scores(encoder: nn.Module, images: Tensor, eps: float = 1e-6) -> Te
         return torch.linalg.svdvals(jacobian).clip_(eps).log_().sum(1)
 
 
-def singular_values(encoder: nn.Module, images: Tensor, *, chunk_size: int | None = None) -> Tensor:
+def singular_values(
+    encoder: nn.Module, images: Tensor, *, precision: str | None = None, chunk_size: int | None = None
+) -> Tensor:
     """Singular values of each image's input Jacobian.
 
     Args:
         encoder: Maps (B, C, H, W) to (B, D), each image by itself (eval mode).
         images: (B, C, H, W), normalised, on the encoder's device.
+        precision: See ``jacobian_summary``.
         chunk_size: Cotangents in one backward pass; chosen from memory when None.
 
     Returns:
         σ, (B, D), float64, descending, ≥ 0.
 
     Raises:
-        ValueError: The images or the embedding have the wrong number of axes.
+        ValueError: The images or the embedding have the wrong number of axes, or the precision is unknown.
         MemoryError: One image and one cotangent do not fit in memory.
 
     Example:
@@ -96,7 +107,7 @@ def singular_values(encoder: nn.Module, images: Tensor, *, chunk_size: int | Non
         >>> singular_values(linear, torch.ones(1, 1, 1, 2)).tolist()
         [[3.0, 2.0]]
     """
-    return jacobian_summary(encoder, images, chunk_size=chunk_size).singular_values
+    return jacobian_summary(encoder, images, precision=precision, chunk_size=chunk_size).singular_values
 
 
 def jacobian_summary(
@@ -104,33 +115,49 @@ def jacobian_summary(
     images: Tensor,
     *,
     null_dim: int = 0,
+    precision: str | None = None,
     chunk_size: int | None = None,
-    on_share: OnShare | None = None,
+    on_share: Callable[[float], None] | None = None,
 ) -> JacobianSummary:
-    """Embedding, singular values, sphere term and measured rounding floor of each image.
+    """Embedding, singular values, sphere term and measured rounding error of each image.
 
     Args:
         encoder: Maps (B, C, H, W) to (B, D), each image by itself (eval mode).
         images: (B, C, H, W), normalised, on the encoder's device.
         null_dim: Directions in which J vanishes by construction; left out of the pseudo-inverse.
+        precision: Arithmetic of the sweep over cotangents: ``float16`` or ``tf32`` for float32 images, or None for
+            the images' own. The forward pass is always computed in the images' dtype. What was rounded is measured
+            (``noise``), and ``score_error`` makes an error bar of it. Meant for a GPU: a CPU imitates it, slowly.
         chunk_size: Cotangents in one backward pass; chosen from memory when None.
-        on_share: Told now and then which share of the work is done, 0 to 1; what it raises ends the call. A share that
-            falls back means that the work began anew, on another path. On a GPU work may still be under way.
+        on_share: Told now and then the share of the work that is done, 0 to 1; what it raises ends the call.
 
     Returns:
         The summary, on the images' device.
 
     Raises:
-        ValueError: The images or the embedding have the wrong number of axes.
+        ValueError: The images or the embedding have the wrong number of axes, or the images are not of a dtype that
+            the precision goes with.
         MemoryError: One image and one cotangent do not fit in memory.
     """
-    embedding, gram, noise = _sweep(encoder, images, chunk_size, on_share or untold)
-    eigenvalues, eigenvectors = _eigh(gram)
-    unit = nn.functional.normalize(embedding.to(eigenvalues), dim=1)
+    own = str(images.dtype).removeprefix("torch.")
+    precision = precision or own
+    if precision not in PRECISIONS or (precision != own and (precision == "float64" or own != "float32")):
+        raise ValueError(f"There is no precision {precision!r} for images of {images.dtype}.")
+    sweep = _sweep(encoder, images, Options(chunk_size, precision, on_share))
+    eigenvalues, eigenvectors = _eigh(sweep.gram)
+    sigma = eigenvalues.sqrt()
+    unit = nn.functional.normalize(sweep.embedding.to(eigenvalues), dim=1)
     weights = (eigenvectors.mT @ unit.unsqueeze(2)).squeeze(2).square()  # (B, D)
-    kept = slice(0, eigenvalues.shape[1] - null_dim)
+    kept = slice(0, sigma.shape[1] - null_dim)
     sphere_term = (weights[:, kept] / eigenvalues[:, kept]).sum(1).log() / 2
-    return JacobianSummary(embedding, eigenvalues.sqrt(), sphere_term, noise)
+    along = (sweep.noise_products @ eigenvectors).square().mean(1).sqrt() / sigma  # v_k·e = u_k·(J e) / σ_k
+    floor = sigma[:, kept.stop :].amax(1) if null_dim else torch.zeros_like(sweep.noise)
+    noise = torch.maximum(sweep.noise, floor)
+    along = (along * (noise / sweep.noise).unsqueeze(1)).nan_to_num(0.0)  # 0 / 0 where nothing was rounded
+    along = torch.minimum(along, noise.unsqueeze(1))
+    if precision == "float16" and path_of(encoder) == "generic":
+        precision = "tf32"  # the best that autograd can do
+    return JacobianSummary(sweep.embedding, sigma, sphere_term, noise, along, precision)
 
 
 def singular_vectors(
@@ -156,8 +183,7 @@ def singular_vectors(
     """
     if image.dim() != 3:
         raise ValueError(f"singular_vectors takes one image (C, H, W), not {tuple(image.shape)}.")
-    _, gram, _ = _sweep(encoder, image.unsqueeze(0), None)
-    eigenvalues, eigenvectors = _eigh(gram[0])
+    eigenvalues, eigenvectors = _eigh(_sweep(encoder, image.unsqueeze(0), _as_is(image)).gram[0])
     rank = len(eigenvalues) - null_dim
     if not 1 <= k <= rank:
         raise ValueError(f"k must lie between 1 and {rank}, not {k}.")
@@ -192,10 +218,9 @@ def leverage_map(
     """
     if image.dim() != 3 or image.shape[1] % patch_size or image.shape[2] % patch_size:
         raise ValueError(f"A patch size of {patch_size} does not divide an image of {tuple(image.shape)}.")
-    _, gram, _ = _sweep(encoder, image.unsqueeze(0), None)
-    _, eigenvectors = _eigh(gram[0])
+    _, eigenvectors = _eigh(_sweep(encoder, image.unsqueeze(0), _as_is(image)).gram[0])
     directions = eigenvectors[:, : len(eigenvectors) - null_dim][:, band or slice(None)]
-    leverage = torch.zeros(image.shape, dtype=torch.float64, device=gram.device)
+    leverage = torch.zeros(image.shape, dtype=torch.float64, device=image.device)
     for start in range(0, directions.shape[1], 64):
         products = _products(encoder, image, directions[:, start : start + 64].mT)
         unit = nn.functional.normalize(products.to(leverage), dim=1)
@@ -204,10 +229,17 @@ def leverage_map(
     return leverage.sum(0).view(height, patch_size, width, patch_size).sum((1, 3))
 
 
+def _as_is(image: Tensor) -> Options:
+    """A sweep in the precision of the image."""
+    return Options(precision=str(image.dtype).removeprefix("torch."))
+
+
 def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (…, D), descending and ≥ 0, and eigenvectors (…, D, D) as columns."""
-    eigenvalues, eigenvectors = torch.linalg.eigh(gram)
-    return eigenvalues.flip(-1).clamp(min=0), eigenvectors.flip(-1)
+    """Eigenvalues (…, D), descending and ≥ 0, and eigenvectors (…, D, D) as columns; NaN for what is not finite."""
+    finite = gram.isfinite().flatten(-2).all(-1)[..., None, None]
+    eigenvalues, eigenvectors = torch.linalg.eigh(torch.where(finite, gram, torch.zeros_like(gram)))
+    eigenvalues = torch.where(finite.squeeze(-1), eigenvalues.clamp(min=0), torch.nan)
+    return eigenvalues.flip(-1), eigenvectors.flip(-1)
 
 
 def _products(encoder: nn.Module, image: Tensor, cotangents: Tensor) -> Tensor:
@@ -221,7 +253,7 @@ def path_of(encoder: nn.Module) -> str:
     return _path(encoder)[0]
 
 
-def _path(encoder: nn.Module) -> tuple[str, Callable[[nn.Module, Tensor, int | None, OnShare], Sweep]]:
+def _path(encoder: nn.Module) -> tuple[str, Callable[[nn.Module, Tensor, Options], Sweep]]:
     """Name and sweep of an encoder's fastest path."""
     if isinstance(encoder, nn.Module) and encoder not in _misfits:  # a plain function has no parts to look at
         if transformer := find_transformer(encoder):
@@ -231,17 +263,18 @@ def _path(encoder: nn.Module) -> tuple[str, Callable[[nn.Module, Tensor, int | N
     return "generic", any_encoder.sweep
 
 
-def _sweep(encoder: nn.Module, images: Tensor, chunk_size: int | None, on_share: OnShare = untold) -> Sweep:
+def _sweep(encoder: nn.Module, images: Tensor, options: Options) -> Sweep:
     """Embeddings, Gram matrices and noise by the fastest path that fits."""
     if images.dim() != 4 or not len(images):
         raise ValueError(f"Images must be (B, C, H, W) with B at least 1, not {tuple(images.shape)}.")
-    name, sweep = _path(encoder)
-    if name != "generic":
-        try:
-            return sweep(encoder, images, chunk_size, on_share)
-        except Misfit:
-            _misfits.add(encoder)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-    return any_encoder.sweep(encoder, images, chunk_size, on_share)
+    with arithmetic("float32"):  # also of the forward pass: PyTorch's own choice for convolutions is TF32
+        name, sweep = _path(encoder)
+        if name != "generic":
+            try:
+                return sweep(encoder, images, options)
+            except Misfit:
+                _misfits.add(encoder)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+        return any_encoder.sweep(encoder, images, options)

@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -16,35 +17,6 @@ _LAYERS_ALIVE = 6  # activations that one backward pass keeps at a time, in unit
 _MISFIT = 0.05  # of the probe's product: no precision in use rounds by that much
 
 
-OnShare = Callable[[float], None]
-"""Told now and then which share of a sweep's work is done, 0 to 1; may raise to end the sweep."""
-
-
-def untold(share: float) -> None:
-    """Tell nobody."""
-
-
-class Tally:
-    """Counts pieces of work and tells the share that is done.
-
-    Args:
-        pieces: All there are.
-        on_share: Told after each ``add``.
-    """
-
-    def __init__(self, pieces: float, on_share: OnShare) -> None:
-        self._pieces, self._on_share, self._done = pieces, on_share, 0.0
-
-    def add(self, pieces: float) -> None:
-        """Count pieces that were just done.
-
-        Args:
-            pieces: How many; parts of one count too.
-        """
-        self._done += pieces
-        self._on_share(min(1.0, self._done / self._pieces))
-
-
 class Misfit(Exception):
     """An encoder whose parts look plain, and which computes something else."""
 
@@ -52,16 +24,52 @@ class Misfit(Exception):
 class Sweep(NamedTuple):
     """What one pass over all cotangents gives for each image.
 
+    R known mixtures of the cotangents (the *probes*, orthonormal) also go through autograd in float32. What each
+    product differs from the same mixture of J's rows is rounding alone: e_r.
+
     Attributes:
         embedding: f(x), (B, D), in the images' dtype.
         gram: JJᵀ, (B, D, D), float64.
-        noise: Norm of what one mixture of J's rows differs from autograd's product with the same mixture of
-            cotangents, over √2 because both round; (B,), float64.
+        noise: Root mean square of the norms ‖e_r‖, (B,), float64.
+        noise_products: J e_r, (B, R, D), float64.
     """
 
     embedding: Tensor
     gram: Tensor
     noise: Tensor
+    noise_products: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a sweep goes about its work.
+
+    Attributes:
+        chunk_size: Cotangents taken together; chosen from memory when None.
+        precision: Arithmetic of the sweep, one of ``PRECISIONS``; the forward pass is computed as the images are.
+        on_share: Told the share of the call's work that is done, 0 to 1; what it raises ends the sweep.
+    """
+
+    chunk_size: int | None = None
+    precision: str = "float32"
+    on_share: Callable[[float], None] | None = None
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the sweep computes less exactly than the forward pass."""
+        return self.precision in ("float16", "tf32")
+
+    def report(self, share: float) -> None:
+        """Tell how far the call is."""
+        if self.on_share is not None:
+            self.on_share(share)
+
+    def within(self, start: float, end: float) -> "Options":
+        """The options of a part of the call, from one share of its work to another."""
+        if self.on_share is None:
+            return self
+        tell = self.on_share
+        return replace(self, on_share=lambda share: tell(start + share * (end - start)))
 
 
 def joined(sweeps: Iterable[Sweep]) -> Sweep:
@@ -69,18 +77,38 @@ def joined(sweeps: Iterable[Sweep]) -> Sweep:
     return Sweep(*map(torch.cat, zip(*sweeps, strict=True)))
 
 
-def agree(difference: Tensor, product: Tensor) -> None:
+def differences(direct: Tensor, mixtures: Tensor, options: Options) -> Tensor:
+    """What the probes' products differ from the same mixtures of J's rows.
+
+    Args:
+        direct: Products by autograd, (R, B, P).
+        mixtures: Mixtures of the rows, (R, B, P), float64.
+        options: In the precision of the forward pass both round alike, and each is charged with its half.
+
+    Returns:
+        e_r, (R, B, P), float64.
+    """
+    difference = mixtures - direct
+    return difference if options.rounds else difference / 2**0.5
+
+
+def agree(difference: Tensor, direct: Tensor) -> None:
     """Make sure that a path and autograd differ by no more than rounding.
 
     Args:
-        difference: Norm of what they differ (B,).
-        product: The probe's product of each image (B, …).
+        difference: (R, B, P).
+        direct: (R, B, P).
 
     Raises:
-        Misfit: They differ by far more.
+        Misfit: They differ by far more: the encoder is not what its parts look like.
     """
-    if (difference > _MISFIT * product.flatten(1).norm(dim=1)).any():
+    if (difference.norm(dim=2) > _MISFIT * direct.norm(dim=2)).any():
         raise Misfit
+
+
+def noise_of(difference: Tensor) -> Tensor:
+    """Root mean square over the probes of the norms of their differences (R, B, P): (B,)."""
+    return difference.square().sum(2).mean(0).sqrt()
 
 
 def slope(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
@@ -90,9 +118,14 @@ def slope(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         return torch.autograd.grad(function(values.clone()).sum(), values)[0]  # it may work in place
 
 
-def mixture_weights(dim: int, like: Tensor) -> Tensor:
-    """A fixed unit vector (dim,) without zeros: any mixture of all components would do to measure the noise."""
-    return nn.functional.normalize(torch.cos(torch.arange(1.0, dim + 1)), dim=0).to(like)
+def probes(dim: int, like: Tensor) -> Tensor:
+    """Fixed orthonormal mixtures of all components, (R, dim): a few waves of the discrete cosine transform DCT-IV.
+
+    One in 64 cotangents, at most four: they cost a backward pass each. None of their entries is zero.
+    """
+    waves = 1 + torch.arange(max(1, min(4, dim // 64)), dtype=torch.float64)
+    angles = torch.pi / dim * torch.outer(waves + 0.5, torch.arange(dim) + 0.5)
+    return ((2 / dim) ** 0.5 * angles.cos()).to(like)
 
 
 class Pullback:
@@ -144,8 +177,22 @@ class Pullback:
         self._chunk_size = chunk_size or self._fitting_chunk()
         self._batched = True
 
-    def products(self, cotangents: Tensor, inputs: Tensor | None = None, tally: Tally | None = None) -> Tensor:
-        """Pull cotangents (k, D), pieces of the tally, back to the images or to an inner tensor (B, …): (k, B, P)."""
+    def products(
+        self, cotangents: Tensor, inputs: Tensor | None = None, report: Callable[[float], None] | None = None
+    ) -> Tensor:
+        """Pull cotangents (k, D) back to every image, or to an intermediate tensor (B, …): (k, B, P).
+
+        Args:
+            cotangents: (k, D).
+            inputs: An intermediate tensor; None means the images.
+            report: Told the share of the cotangents that is done.
+
+        Returns:
+            The products.
+
+        Raises:
+            RuntimeError: Memory does not hold even one cotangent, or the encoder failed.
+        """
         inputs = self._images if inputs is None else inputs
         result = cotangents.new_empty(len(cotangents), len(inputs), inputs[0].numel())
         start = 0
@@ -154,8 +201,8 @@ class Pullback:
             try:
                 result[chunk] = self._pull_back(cotangents[chunk], inputs)
                 start += self._chunk_size
-                if tally is not None:
-                    tally.add(len(cotangents[chunk]))
+                if report is not None:
+                    report(min(1.0, start / len(cotangents)))
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self._chunk_size == 1:
                     raise

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 EPS = 1e-6  # Listing 1 of the paper
+_SIGMAS = 3  # standard deviations of what rests on one to four measurements
 FORWARD_ROUNDING = 5e-7  # relative error of each σ that a float32 forward pass leaves (4 ulp) and no probe sees
 
 
@@ -34,28 +35,32 @@ def jepa_score(singular_values: Tensor, *, eps: float = EPS, null_dim: int = 0) 
     return kept.clamp(min=eps).log().sum(1)
 
 
-def score_error(singular_values: Tensor, noise: Tensor, *, null_dim: int = 0) -> Tensor:
-    """Estimate of a score's rounding error, in nats.
+def score_error(singular_values: Tensor, noise: Tensor, noise_along: Tensor, *, null_dim: int = 0) -> Tensor:
+    """Estimate of a score's rounding error, in nats, from what the sweep measured.
 
-    A perturbation of 2-norm ``noise`` moves σ_k by at most that much (Weyl), hence log σ_k by noise / σ_k. The
-    directions round independently, so that their errors add as squares; what the forward pass rounds is shared
-    by all directions and adds linearly.
+    Let each direction u_k carry an error e like the measured ones. To first order log σ_k moves by v_k·e / σ_k; the
+    directions round independently, so that these add as squares, and are taken three times for the few measurements
+    that they rest on. To second order log σ_k grows by ‖e‖² / 2σ_k². What the forward pass rounds is shared by all
+    directions and adds linearly.
 
     Args:
         singular_values: σ, (B, D), ≥ 0.
-        noise: Measured rounding error of one row of the Jacobian, (B,), ≥ 0.
+        noise: Measured ‖e‖, (B,), ≥ 0.
+        noise_along: Measured |v_k·e|, (B, D), ≥ 0.
         null_dim: Structurally null directions, as in ``jepa_score``.
 
     Returns:
-        Errors (B,), float64, nats, ≥ 0; infinite where a counted σ is zero and noise is not.
+        Errors (B,), float64, nats, ≥ 0; infinite where a counted σ is zero and noise is not, and where σ is NaN.
 
     Raises:
         ValueError: ``singular_values`` is not (B, D), or null_dim is not in [0, D).
     """
     kept = _kept(singular_values, null_dim)
-    ratio = noise.double().unsqueeze(1) / kept
-    independent = torch.where(noise.unsqueeze(1) > 0, ratio, 0.0).square().sum(1).sqrt()
-    return independent + FORWARD_ROUNDING * kept.shape[1]
+    order = singular_values.double().argsort(dim=1, descending=True)[:, : kept.shape[1]]
+    first = (noise_along.double().gather(1, order) / kept).nan_to_num(0.0)  # 0 / 0: nothing was rounded
+    second = (noise.double().unsqueeze(1) / kept).nan_to_num(0.0, posinf=torch.inf).square() / 2
+    error = _SIGMAS * first.square().sum(1).sqrt() + second.sum(1) + FORWARD_ROUNDING * kept.shape[1]
+    return torch.where(kept.isnan().any(1), torch.inf, error)
 
 
 def views_score(scores: Tensor) -> Tensor:

@@ -13,35 +13,41 @@ All D cotangents of an image share its forward pass, so whatever depends on the 
 5. JJᵀ = Σ_t G_t (W_e W_eᵀ) G_tᵀ over the patches' cotangents G_t and the weight W_e of the patch embedding: J itself
    is never formed.
 
-One fixed mixture of the cotangents also goes through autograd. What it differs from the same mixture of the results
-is rounding, or an architecture that is not what it seemed; either way it becomes the error bar.
+The forward pass is float32 (or float64); the sweep may be TF32 or float16. Some fixed mixtures of the cotangents also
+go through autograd. What they differ from the same mixtures of the results is rounding (also that of weights and
+activations, which all cotangents share), or an architecture that is not what it seemed; either way it becomes the
+error bar.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 
 from jepascore_core.memory import free_bytes
-from jepascore_core.products import add_linear_each, linear
+from jepascore_core.products import add_linear_each, arithmetic, linear, matmul
 from jepascore_core.pullback import (
     Misfit,
-    OnShare,
+    Options,
     Pullback,
     Sweep,
-    Tally,
     agree,
+    differences,
     joined,
-    mixture_weights,
+    noise_of,
+    probes,
     slope,
-    untold,
 )
+from jepascore_core.scaled import Scaled, packed
 from jepascore_core.vit_layers import Layer, VisionTransformer
 
 _COTANGENTS_SHARE = 0.4  # of the free memory, for the cotangents of all tokens
 _BLOCK_SHARE = 0.1  # of the free memory, for what is worked on at a time
 _CPU_BLOCK_BYTES = 4 << 20  # on a CPU, blocks that outgrow the caches gain nothing
 _TAIL_CHUNK = 64  # cotangents at a time through pooling, final norm and projection
+_CLASS_TOKEN_SHARE = 0.3  # of a block's work, where one token alone carries a gradient
 
 
 @dataclass(frozen=True)
@@ -60,21 +66,35 @@ class _Seen:
     slope: Tensor  # of the MLP's gate, (N, m)
 
 
-def sweep(
-    transformer: VisionTransformer,
-    encoder: nn.Module,
-    images: Tensor,
-    chunk_size: int | None,
-    on_share: OnShare = untold,
-) -> Sweep:
+@dataclass(frozen=True)
+class _Weights:
+    """One block's weights in the arithmetic of the sweep, with what surrounds them folded in.
+
+    Attributes:
+        up: W₁ with the weight of norm2 and without the mean of each row, transposed: (d, m).
+        down: W₂ with s₂ behind it, once for each half of a gated MLP: (d, m).
+        mlp_undo: Power of two that up and down were divided by together, a scalar.
+        qkv: As up, of queries, keys and values with norm1: (d, 3d).
+        out: Output projection with s₁ behind it, transposed: (d, d).
+        attention_undo: Power of two that qkv and out were divided by together.
+    """
+
+    up: Tensor
+    down: Tensor
+    mlp_undo: Tensor
+    qkv: Tensor
+    out: Tensor
+    attention_undo: Tensor
+
+
+def sweep(transformer: VisionTransformer, encoder: nn.Module, images: Tensor, options: Options) -> Sweep:
     """Sweep over images one by one.
 
     Args:
         transformer: The encoder's parts.
         encoder: Maps (B, C, H, W) to (B, D).
         images: (B, C, H, W), normalised.
-        chunk_size: Cotangents in one pass through an attention; chosen from memory when None.
-        on_share: Told after each block of each image which share of the work is done.
+        options: How to go about it; ``chunk_size`` counts the cotangents in one pass through an attention.
 
     Returns:
         The sweep.
@@ -83,12 +103,23 @@ def sweep(
         MemoryError: The cotangents of all tokens do not fit in memory.
         Misfit: Autograd disagrees by far more than rounding: the encoder is not what its parts look like.
     """
-    tally = Tally(len(images), on_share)
-    return joined(_sweep_image(transformer, encoder, image, chunk_size, tally) for image in images)
+    dtype = torch.float16 if options.precision == "float16" else images.dtype
+    weights_of: Callable[[Layer], _Weights] = partial(_weights, dtype=dtype)
+    if images.device.type != "cpu":
+        weights_of = cache(weights_of)  # a CPU has time for it at each image, and no memory to spare
+    count = len(images)
+    return joined(
+        _sweep_image(transformer, encoder, image, weights_of, options.within(number / count, (number + 1) / count))
+        for number, image in enumerate(images)
+    )
 
 
 def _sweep_image(
-    transformer: VisionTransformer, encoder: nn.Module, image: Tensor, chunk_size: int | None, tally: Tally
+    transformer: VisionTransformer,
+    encoder: nn.Module,
+    image: Tensor,
+    weights_of: Callable[[Layer], _Weights],
+    options: Options,
 ) -> Sweep:
     """The sweep over one image (C, H, W)."""
     norms = [transformer.norm_pre] if transformer.norm_pre is not None else []
@@ -97,45 +128,76 @@ def _sweep_image(
     if [tokens.shape[:1] + tokens.shape[2:] for tokens in graph.seen] != [(1, transformer.width)] * (len(watched) + 1):
         raise Misfit  # a block was left out, came twice, or takes its tokens in another order
     *inputs, last = graph.seen
-    probe = mixture_weights(graph.embedding.shape[1], image)
-    direct = graph.products(probe.unsqueeze(0)).view(image.shape)
-    cotangents = _cotangents(graph, last)  # (N, D, d)
+    known = probes(graph.embedding.shape[1], image)
+    direct = graph.products(known)  # (R, 1, P)
+    cotangents = _cotangents(graph, last, options.precision)
     embedding, tokens = graph.embedding, [entry.detach().squeeze(0) for entry in inputs]
-    del graph
+    del graph, inputs, last
     with torch.no_grad():
-        active = cotangents.flatten(1).any(1).nonzero().squeeze(1)
-        last_block = (1 + 2 * len(active) / len(cotangents)) / 3  # its share of a whole block, where few are active
-        blocks = len(transformer.layers) + last_block  # all others, and the two ends, which count as one
-        for layer in reversed(transformer.layers):
-            seen = _see(layer, tokens.pop())
-            _through_mlp(cotangents, layer, seen, active)
-            _through_attention(cotangents, layer, seen, active, chunk_size)
-            tally.add((last_block if layer is transformer.layers[-1] else 1) / blocks)
-            active = torch.arange(len(cotangents), device=image.device)  # keys and values reach every token
+        _through_blocks(transformer, tokens, cotangents, weights_of, options)
         if transformer.norm_pre is not None:
-            cotangents = _through_norm(cotangents, transformer.norm_pre, tokens.pop())
-        gram, mixture = _close(transformer.patches, cotangents, probe, image.shape)
-    noise = (direct - mixture).norm().unsqueeze(0)
-    agree(noise, mixture.unsqueeze(0))
-    tally.add(1 / blocks)
-    return Sweep(embedding, gram.unsqueeze(0), noise / 2**0.5)
+            cotangents.values = _through_norm(cotangents.values, transformer.norm_pre, tokens.pop())
+        gram, mixtures = _close(transformer.patches, cotangents, known, image.shape)
+        difference = differences(direct, mixtures.flatten(1).unsqueeze(1), options)
+        agree(difference, direct)
+        noise_products = _along(transformer.patches, cotangents, difference.view(-1, *image.shape))
+    options.report(1.0)
+    return Sweep(embedding, gram.unsqueeze(0), noise_of(difference), noise_products.unsqueeze(0))
 
 
-def _cotangents(graph: Pullback, last: Tensor) -> Tensor:
+def _through_blocks(
+    transformer: VisionTransformer,
+    tokens: list[Tensor],
+    cotangents: Scaled,
+    weights_of: Callable[[Layer], _Weights],
+    options: Options,
+) -> None:
+    """Pull cotangents back through all blocks, in place; takes the blocks' inputs off the list of tokens."""
+    active = cotangents.values.flatten(1).any(1).nonzero().squeeze(1)
+    work = 1 + len(transformer.layers) - (1 - _CLASS_TOKEN_SHARE) * (len(active) == 1)  # both ends count as a block
+    done = 0.0
+    for layer in reversed(transformer.layers):
+        seen, weights = _see(layer, tokens.pop(), cotangents.values.dtype), weights_of(layer)
+        with arithmetic(options.precision):
+            _through_mlp(cotangents.values, weights, seen, active)
+            _through_attention(cotangents.values, weights, seen, active, options.chunk_size)
+            cotangents.balance()
+        done += _CLASS_TOKEN_SHARE if len(active) == 1 else 1
+        options.report(done / work)
+        active = torch.arange(len(cotangents.values), device=active.device)  # keys and values reach every token
+
+
+def _cotangents(graph: Pullback, last: Tensor, precision: str) -> Scaled:
     """Cotangents of the last block's output for each component of the embedding, token by token: (N, D, d)."""
     dim, (_, count, width) = graph.embedding.shape[1], last.shape
     if count * dim * width * last.element_size() > _COTANGENTS_SHARE * free_bytes(last.device):
         raise MemoryError("The cotangents of all tokens do not fit in memory.")
-    cotangents = last.new_empty(count, dim, width, requires_grad=False)
+    dtype = torch.float16 if precision == "float16" else last.dtype
+    cotangents = last.new_empty(count, dim, width, requires_grad=False, dtype=dtype)
     identity = torch.eye(dim, dtype=last.dtype, device=last.device)
+    scales = []
     for start in range(0, dim, _TAIL_CHUNK):
         rows = slice(start, start + _TAIL_CHUNK)
-        cotangents[:, rows] = graph.products(identity[rows], last).view(-1, count, width).transpose(0, 1)
-    return cotangents
+        chunk = graph.products(identity[rows], last).view(-1, count, width).transpose(0, 1)
+        scaled = Scaled.of(chunk, precision, axis=1)
+        cotangents[:, rows] = scaled.values
+        scales.append(scaled.scale)
+    scale = None if dtype == last.dtype else torch.cat([scale for scale in scales if scale is not None])
+    return Scaled(cotangents, scale, axis=1)
 
 
-def _see(layer: Layer, tokens: Tensor) -> _Seen:
-    """Repeat a block's forward pass on its input tokens (N, d) and keep what its backward pass needs."""
+def _weights(layer: Layer, dtype: torch.dtype) -> _Weights:
+    """A block's weights in the arithmetic of a dtype."""
+    up, up_power = packed(_folded(layer.fc1.weight, layer.norm2).mT.contiguous(), dtype)
+    down, down_power = packed(_scaled(layer.fc2.weight, layer.scale2), dtype)
+    qkv, qkv_power = packed(_folded(layer.qkv_weight, layer.norm1).mT.contiguous(), dtype)
+    out, out_power = packed(_scaled(layer.out.weight, layer.scale1).mT.contiguous(), dtype)
+    halves = up.shape[1] // layer.fc2.in_features
+    return _Weights(up, down.repeat(1, halves), up_power * down_power, qkv, out, qkv_power * out_power)
+
+
+def _see(layer: Layer, tokens: Tensor, dtype: torch.dtype) -> _Seen:
+    """Repeat a block's forward pass on its input tokens (N, d) and keep what its backward pass needs, in a dtype."""
     x1, r1 = _standardised(tokens, layer.norm1)
     projected = nn.functional.linear(layer.norm1(tokens), layer.qkv_weight, layer.qkv_bias)
     size = projected.shape[1] // 3 // layer.heads
@@ -148,7 +210,10 @@ def _see(layer: Layer, tokens: Tensor) -> _Seen:
     middle = tokens + (change if layer.scale1 is None else change * layer.scale1)
     x2, r2 = _standardised(middle, layer.norm2)
     steepness = slope(layer.gate, layer.fc1(layer.norm2(middle)))
-    return _Seen(x1, r1, query, value, attention, output, covariance, x2, r2, steepness)
+    return _Seen(
+        x1.to(dtype), r1, query.to(dtype), value.to(dtype), attention.to(dtype), output.to(dtype), covariance.to(dtype),
+        x2.to(dtype), r2, steepness.to(dtype),
+    )  # fmt: skip
 
 
 def _standardised(tokens: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
@@ -166,39 +231,37 @@ def _covariance(attention: Tensor, value: Tensor, key: Tensor, output: Tensor) -
     return second_moment.baddbmm_(output.unsqueeze(2), (attention @ key).unsqueeze(1), alpha=-1)
 
 
-def _through_mlp(cotangents: Tensor, layer: Layer, seen: _Seen, active: Tensor) -> None:
+def _through_mlp(cotangents: Tensor, weights: _Weights, seen: _Seen, active: Tensor) -> None:
     """Pull cotangents (N, D, d) back through y + MLP(norm2(y)), in place, where they are active."""
-    up = _folded(layer.fc1.weight, layer.norm2).mT.contiguous()  # (d, m)
-    down = _scaled(layer.fc2.weight, layer.scale2).repeat(1, up.shape[1] // layer.fc2.in_features)  # (d, m)
-    width = len(up)
+    up, width = weights.up, len(weights.up)
+    factor = (seen.r2 * weights.mlp_undo).to(up.dtype)
     together = max(1, _block_bytes(cotangents) // (up.numel() * up.element_size()))
     for tokens in active.split(together):
         bent = (up * seen.slope[tokens].unsqueeze(1)).flatten(0, 1)  # (T·d, m)
-        maps = linear(bent, down).view(-1, width, width)  # transposed: from the MLP's output to norm2's input
-        x2 = seen.x2[tokens]
-        along = x2.unsqueeze(1) @ maps  # (T, 1, d)
-        maps.baddbmm_(x2.unsqueeze(2), along, alpha=-1 / width).mul_(seen.r2[tokens].unsqueeze(2))
-        add_linear_each(cotangents, tokens, maps)
+        maps = linear(bent, weights.down).view(-1, width, width)  # transposed: from the MLP's output to norm2's input
+        add_linear_each(cotangents, tokens, _after_norm(maps.mT, seen.x2[tokens], factor[tokens]).mT)
 
 
-def _through_attention(cotangents: Tensor, layer: Layer, seen: _Seen, active: Tensor, chunk_size: int | None) -> None:
+def _through_attention(
+    cotangents: Tensor, weights: _Weights, seen: _Seen, active: Tensor, chunk_size: int | None
+) -> None:
     """Pull cotangents (N, D, d) back through x + attention(norm1(x)), in place."""
     count, dim, width = cotangents.shape
-    weight = _folded(layer.qkv_weight, layer.norm1).mT.contiguous()  # (d, 3d)
-    out = _scaled(layer.out.weight, layer.scale1).mT.contiguous()  # (d, d)
     chunk_size = chunk_size or _fitting_chunk(cotangents, len(active))
     asking = slice(None) if len(active) == count else active
+    factor = (seen.r1 * weights.attention_undo).to(cotangents.dtype)
     rows_of = {name: getattr(seen, name)[:, asking] for name in ("query", "attention", "output", "covariance")}
     seen = replace(seen, **rows_of)
-    room = cotangents.new_zeros(count, chunk_size, 3, layer.heads, width // layer.heads)  # new room costs page faults
+    heads, _, size = seen.value.shape
+    room = cotangents.new_zeros(count, chunk_size, 3, heads, size)  # new room costs page faults
     for start in range(0, dim, chunk_size):
         rows = slice(start, start + chunk_size)
         given = cotangents[asking, rows]  # (A, c, d)
-        wanted = linear(given.reshape(-1, width), out).view(*given.shape[:2], *room.shape[3:])  # dO
+        wanted = linear(given.reshape(-1, width), weights.out).view(*given.shape[:2], heads, size)  # dO
         into = room[:, : given.shape[1]]
         _to_queries_keys_values(wanted, seen, asking, into)
-        change = linear(into.reshape(-1, 3 * width), weight).view(count, -1, width)
-        cotangents[:, rows] += _after_norm(change, seen.x1, seen.r1)
+        change = linear(into.reshape(-1, 3 * width), weights.qkv).view(count, -1, width)
+        cotangents[:, rows] += _after_norm(change, seen.x1, factor)
 
 
 def _to_queries_keys_values(wanted: Tensor, seen: _Seen, asking: slice | Tensor, into: Tensor) -> None:
@@ -209,7 +272,7 @@ def _to_queries_keys_values(wanted: Tensor, seen: _Seen, asking: slice | Tensor,
         arriving = seen.attention[head].mT  # Pᵀ, (N, A)
         by_token = wanted[:, :, head].contiguous()  # (A, c, e)
         by_chunk = by_token.transpose(0, 1).reshape(-1, size)  # (c·A, e)
-        into[asking, :, 0, head] = by_token @ seen.covariance[head]
+        into[asking, :, 0, head] = matmul(by_token, seen.covariance[head])
         into[:, :, 2, head] = linear(arriving, by_token.view(active, -1).mT).view(count, chunk, size)
         logits = linear(seen.value[head], by_chunk)  # dO Vᵀ, transposed: (N, c·A)
         logits -= (by_token * seen.output[head].unsqueeze(1)).sum(2).mT.reshape(1, -1)
@@ -219,13 +282,14 @@ def _to_queries_keys_values(wanted: Tensor, seen: _Seen, asking: slice | Tensor,
 
 def _through_norm(cotangents: Tensor, norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
     """Pull cotangents (N, D, d) back through a LayerNorm of its own."""
-    weighted = cotangents if norm.weight is None else cotangents * norm.weight
-    return _after_norm(weighted - weighted.mean(-1, keepdim=True), *_standardised(tokens, norm))
+    weighted = cotangents if norm.weight is None else cotangents * norm.weight.to(cotangents.dtype)
+    standardised, factor = (part.to(cotangents.dtype) for part in _standardised(tokens, norm))
+    return _after_norm(weighted - weighted.mean(-1, keepdim=True), standardised, factor)
 
 
 def _after_norm(rows: Tensor, standardised: Tensor, factor: Tensor) -> Tensor:
     """What is left of a LayerNorm's derivative for rows (T, k, d) that have lost their mean, in place."""
-    along = rows @ standardised.unsqueeze(2)  # (T, k, 1)
+    along = matmul(rows, standardised.unsqueeze(2))  # (T, k, 1)
     return rows.baddbmm_(along, standardised.unsqueeze(1), alpha=-1 / rows.shape[2]).mul_(factor.unsqueeze(2))
 
 
@@ -240,25 +304,44 @@ def _scaled(weight: Tensor, scale: Tensor | None) -> Tensor:
     return weight if scale is None else weight * scale.unsqueeze(1)
 
 
-def _close(patches: nn.Conv2d, cotangents: Tensor, probe: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """JJᵀ (D, D) from the cotangents of the first tokens, and the probe's mixture of J's rows (C, H, W), float64."""
+def _close(patches: nn.Conv2d, cotangents: Scaled, known: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """JJᵀ (D, D) from the cotangents of the patches, and the probes' mixtures of J's rows (R, C, H, W), float64."""
     embed = patches.weight.flatten(1).double()  # (d, C·p·p)
     root = _root(embed)  # (d, r)
-    height, width = (side // step for side, step in zip(shape[1:], patches.kernel_size, strict=True))
-    cotangents = cotangents[-height * width :]  # class and register tokens do not see the image here
-    dim = cotangents.shape[1]
+    seeing = _seeing(patches, cotangents, shape)  # (N, D, d)
+    dim = seeing.shape[1]
+    scale = torch.ones(dim).to(embed) if cotangents.scale is None else cotangents.scale.double()
+    weights = known.double() * scale
     gram = torch.zeros(dim, dim, dtype=torch.float64, device=embed.device)
-    mixed = torch.empty(len(cotangents), len(embed), dtype=torch.float64, device=embed.device)  # (N, d)
-    together = max(1, 4 * _block_bytes(cotangents) // (dim * root.shape[1] * root.element_size()))
-    for start in range(0, len(cotangents), together):
-        block = cotangents[start : start + together].double()  # (T, D, d)
-        mixed[start : start + together] = torch.einsum("i,nid->nd", probe.double(), block)
+    mixed = []
+    together = max(1, 4 * _block_bytes(seeing) // (dim * root.shape[1] * root.element_size()))
+    for part in seeing.split(together):
+        block = part.double()  # (T, D, d)
+        mixed.append(torch.einsum("ri,nid->rnd", weights, block))
         rows = (block @ root).transpose(0, 1).flatten(1)  # (D, T·r)
         gram.addmm_(rows, rows.mT)
-    mixture = nn.functional.fold(
-        (mixed @ embed).mT.unsqueeze(0), shape[1:], patches.kernel_size, stride=patches.kernel_size
-    ).squeeze(0)
-    return gram, mixture
+    pixels = (torch.cat(mixed, 1) @ embed).mT  # (R, C·p·p, N)
+    mixtures = nn.functional.fold(pixels, shape[1:], patches.kernel_size, stride=patches.kernel_size)
+    return gram * torch.outer(scale, scale), mixtures
+
+
+def _along(patches: nn.Conv2d, cotangents: Scaled, difference: Tensor) -> Tensor:
+    """Products J e of the Jacobian with what the probes differ, (R, C, H, W): (R, D), float64."""
+    pixels = nn.functional.unfold(difference, patches.kernel_size, stride=patches.kernel_size)  # (R, C·p·p, N)
+    embedded = (pixels.mT @ patches.weight.flatten(1).double().mT).transpose(0, 1).float()  # (N, R, d)
+    size = embedded.abs().max().clamp(min=1e-30)  # keeps float32's range
+    products = torch.zeros(cotangents.values.shape[1], len(difference), dtype=torch.float64, device=embedded.device)
+    seeing = _seeing(patches, cotangents, difference.shape[1:])
+    for part, error in zip(seeing.split(16), (embedded / size).split(16), strict=True):
+        products += (part.float() @ error.mT).sum(0)
+    products *= size if cotangents.scale is None else size * cotangents.scale.unsqueeze(1)
+    return products.mT
+
+
+def _seeing(patches: nn.Conv2d, cotangents: Scaled, shape: torch.Size) -> Tensor:
+    """Cotangents of the patches (N, D, d): class and register tokens do not see the image at the embedding."""
+    height, width = (side // step for side, step in zip(shape[1:], patches.kernel_size, strict=True))
+    return cotangents.values[-height * width :]
 
 
 def _root(embed: Tensor) -> Tensor:

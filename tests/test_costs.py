@@ -12,6 +12,7 @@ from jepascore_core.locks import Busy, device_lock, hold, holder_of
 from jepascore_core.processes import HOST
 from jepascore_core.runner import cost, score_dataset
 from jepascore_core.runner.cost import measure_cost
+from jepascore_core.runner.precision import Ladder
 from jepascore_core.runner.reading import reader
 from jepascore_core.runner.scoring import BatchScorer
 from jepascore_core.store.costs import Cost, cost_file, read_cost, recorded
@@ -67,7 +68,7 @@ def test_a_slow_encoder_is_told_from_a_share_of_its_first_batch(monkeypatch):
     for block in encoder.model.blocks:
         block.norm1.register_forward_hook(slow)
     dataset = TinyDataset(8)
-    score = BatchScorer(encoder, cost._BrokenOff())
+    score = BatchScorer(Ladder(encoder, summarise=cost._BrokenOff()))
     began = time.perf_counter()
     image_s, _ = cost._pace(dataset.items, reader(dataset, encoder.transform, jpeg), score, 4)
     assert time.perf_counter() - began < 2.0  # a batch takes 2.4 s

@@ -126,7 +126,7 @@ def test_the_error_bar_covers_the_true_error() -> None:
         summary = jacobian_summary(model, images)
         exact = singular_values(model.double(), images.double())
         true = (jepa_score(summary.singular_values) - jepa_score(exact)).abs()
-        bar = score_error(summary.singular_values, summary.noise)
+        bar = score_error(summary.singular_values, summary.noise, summary.noise_along)
         covered.append(true <= bar)
         ratios.append(bar)
     assert torch.cat(covered).double().mean() >= 0.95

@@ -25,6 +25,7 @@ from jepascore_core.locks import Cancelled, device_lock, hold
 from jepascore_core.processes import stop_on_signals
 from jepascore_core.runner import Hooks, run_scoring, score_dataset, score_work, scoring
 from jepascore_core.runner.planning import default_batch_size
+from jepascore_core.runner.precision import Ladder
 from jepascore_core.runner.reading import Loaded, read_ahead
 from jepascore_core.runner.scoring import BatchScorer
 from jepascore_core.runner.views import draw_view
@@ -233,27 +234,45 @@ def test_an_encoder_that_fails_on_everything_ends_the_run(tmp_path):
 def test_memory_errors_halve_the_batch(tmp_path):
     sizes = []
 
-    def greedy(encoder, images, *, null_dim):
+    def greedy(encoder, images, **options):
         sizes.append(len(images))
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return jacobian_summary(encoder, images, null_dim=null_dim)
+        return jacobian_summary(encoder, images, **options)
 
     work = tiny_work(tmp_path)
     batch = [Loaded(item, tiny_transform(work.dataset.read(item)).unsqueeze(0)) for item in work.dataset.items[4:12]]
-    rows = BatchScorer(work.encoder, greedy)(batch)
+    rows = BatchScorer(Ladder(work.encoder, summarise=greedy))(batch)
     assert all(row["error"] is None and row["jepa_score"] for row in rows)
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
 
 
-def test_one_image_that_does_not_fit_ends_the_run(tmp_path):
-    def hungry(encoder, images, *, null_dim):
+def test_one_image_that_does_not_fit_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "_PAUSES_S", (0.0, 0.0))
+
+    def hungry(encoder, images, **options):
         raise MemoryError
 
     work = tiny_work(tmp_path)
     loaded = Loaded(work.dataset.items[0], torch.zeros(1, 3, SIDE, SIDE))
     with pytest.raises(RunError, match="does not fit in the memory of cpu"):
-        BatchScorer(work.encoder, hungry)([loaded])
+        BatchScorer(Ladder(work.encoder, summarise=hungry))([loaded])
+
+
+def test_memory_that_another_process_took_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "_PAUSES_S", (0.0, 0.0))
+    attempts = []
+
+    def crowded(encoder, images, **options):
+        attempts.append(len(images))
+        if len(attempts) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return jacobian_summary(encoder, images, **options)
+
+    work = tiny_work(tmp_path)
+    loaded = Loaded(work.dataset.items[0], tiny_transform(work.dataset.read(work.dataset.items[0])).unsqueeze(0))
+    (row,) = BatchScorer(Ladder(work.encoder, summarise=crowded))([loaded])
+    assert row["jepa_score"] is not None and attempts == [1, 1, 1]
 
 
 def test_views_follow_equation_4(tmp_path):

@@ -63,21 +63,34 @@ def test_eps_must_be_positive() -> None:
         jepa_score(torch.ones(1, 2), eps=0)
 
 
-def test_score_error_grows_as_sigma_nears_the_noise() -> None:
-    noise = torch.tensor([1e-3, 1e-3])
-    error = score_error(torch.tensor([[1.0, 1.0], [1.0, 1e-2]]), noise)
+def test_score_error_is_what_its_docstring_says() -> None:
+    sigma = torch.tensor([[1.0, 1.0], [1.0, 1e-2]])
+    along = torch.tensor([[1e-4, 1e-4], [1e-4, 1e-5]])
+    error = score_error(sigma, torch.tensor([1e-3, 1e-3]), along)
     floor = 2 * FORWARD_ROUNDING
-    assert error[0].item() == pytest.approx(math.sqrt(2) * 1e-3 + floor, rel=1e-4)
-    assert error[1].item() == pytest.approx(math.hypot(1e-3, 1e-1) + floor, rel=1e-4)
+    assert error[0].item() == pytest.approx(3 * math.sqrt(2) * 1e-4 + 1e-6 + floor, rel=1e-4)
+    assert error[1].item() == pytest.approx(3 * math.hypot(1e-4, 1e-3) + (1e-6 + 1e-2) / 2 + floor, rel=1e-4)
+
+
+def test_score_error_takes_singular_values_in_any_order() -> None:
+    sigma, along = torch.tensor([[3.0, 2.0, 1e-9]]), torch.tensor([[1e-4, 2e-4, 5e-4]])
+    noise, turned = torch.tensor([1e-3]), [2, 0, 1]
+    expected = score_error(sigma, noise, along, null_dim=1)
+    torch.testing.assert_close(score_error(sigma[:, turned], noise, along[:, turned], null_dim=1), expected)
 
 
 def test_score_error_ignores_null_directions() -> None:
-    error = score_error(torch.tensor([[1.0, 1e-9]]), torch.tensor([1e-6]), null_dim=1)
+    error = score_error(torch.tensor([[1.0, 1e-9]]), torch.tensor([1e-6]), torch.tensor([[1e-6, 1e-6]]), null_dim=1)
     assert error.item() < 1e-5
 
 
 def test_score_error_without_noise_is_finite() -> None:
-    assert score_error(torch.tensor([[1.0, 0.0]]), torch.tensor([0.0])).isfinite().all()
+    assert score_error(torch.tensor([[1.0, 0.0]]), torch.tensor([0.0]), torch.zeros(1, 2)).isfinite().all()
+
+
+def test_score_error_of_what_is_not_known_is_infinite() -> None:
+    for sigma in ([[1.0, 0.0]], [[1.0, math.nan]]):
+        assert score_error(torch.tensor(sigma), torch.tensor([1e-3]), torch.full((1, 2), 1e-4)).isinf().all()
 
 
 def test_one_view_is_eq_5() -> None:

@@ -16,8 +16,10 @@ from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import JepaScoreError
 from jepascore_core.files import storable
 from jepascore_core.locks import Cancelled, hold
+from jepascore_core.memory import bound_memory
 from jepascore_core.processes import stop_on_signals
 from jepascore_core.runner.planning import default_batch_size, describe, plan
+from jepascore_core.runner.precision import CALIBRATION_IMAGES, Ladder, Tolerance, ladder_of
 from jepascore_core.runner.reading import Loaded, read_ahead, reader
 from jepascore_core.runner.scoring import BatchScorer, interruptible
 from jepascore_core.store.part_writer import PartWriter
@@ -198,10 +200,12 @@ def _load(request: RunRequest, home: Path, device: torch.device, hooks: Hooks) -
     return Work(request, encoder, dataset, device, home, thumbnail)
 
 
-def _resume(work: Work, planned: Sequence[Item], folder: Path, stored: dict[str, bool], hooks: Hooks) -> None:
+def _resume(work: Work, planned: Sequence[Item], folder: Path, stored: dict[str, float | None], hooks: Hooks) -> None:
     """Score planned minus stored; progress.json tells how it ended. We hold the run's lock."""
     left = [item for item in planned if storable(item.key) not in stored]
-    done = sum(stored.values())
+    tolerance = Tolerance(work.request.tolerance, {storable(item.key): place for place, item in enumerate(planned)})
+    tolerance.learn({key: score for key, score in stored.items() if score is not None})
+    done = sum(score is not None for score in stored.values())
     with (
         ProgressFile(
             folder, planned=len(planned), done=done, failed=len(stored) - done, listener=hooks.on_progress
@@ -209,11 +213,19 @@ def _resume(work: Work, planned: Sequence[Item], folder: Path, stored: dict[str,
         _ending(progress),
     ):
         if left:
-            _score_left(work, left, folder, progress, hooks)
+            _score_left(work, planned, left, tolerance, folder, progress, hooks)
 
 
-def _score_left(work: Work, left: Sequence[Item], folder: Path, progress: ProgressFile, hooks: Hooks) -> None:
-    """Wait for the device, then score.
+def _score_left(
+    work: Work,
+    planned: Sequence[Item],
+    left: Sequence[Item],
+    tolerance: Tolerance,
+    folder: Path,
+    progress: ProgressFile,
+    hooks: Hooks,
+) -> None:
+    """Wait for the device, then calibrate on the run's first images and score what is left.
 
     Raises:
         Cancelled: ``stop`` was set before the last image.
@@ -226,9 +238,11 @@ def _score_left(work: Work, left: Sequence[Item], folder: Path, progress: Progre
     with hold(lock_of(work.device), holder=folder.name, waiting=wait, stop=hooks.stop):
         progress.set("running")
         hooks.on_stage("scoring")
-        dtype = getattr(torch, work.request.precision)
-        encoder = work.encoder.to(work.device, dtype)
-        score = BatchScorer(encoder, interruptible(hooks.stop), device=work.device, dtype=dtype)
+        bound_memory(work.device, work.request.memory_share)
+        dtype = torch.float64 if work.request.precision == "float64" else torch.float32
+        precisions = ladder_of(work.request.precision, work.device)
+        ladder = Ladder(work.encoder.to(work.device, dtype), precisions, interruptible(hooks.stop))
+        score = BatchScorer(ladder, tolerance, device=work.device, dtype=dtype)
         read = reader(
             work.dataset,
             work.encoder.transform,
@@ -236,13 +250,15 @@ def _score_left(work: Work, left: Sequence[Item], folder: Path, progress: Progre
             views=work.request.views,
             seed=work.request.seed,
         )
+        if len(ladder.precisions) > 1:
+            score.calibrate([read(item) for item in planned[:CALIBRATION_IMAGES]])
         with PartWriter(folder) as writer:
             run_scoring(
                 left,
                 read=read,
                 score=score,
                 write=writer.write,
-                report=progress.add,
+                report=lambda *counts: progress.add(*counts, rescored=ladder.rescored),
                 batch_size=work.batch_size,
                 stop=hooks.stop,
             )

@@ -23,7 +23,9 @@ from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import RunError
 from jepascore_core.jacobian import JacobianSummary, jacobian_summary
 from jepascore_core.locks import Busy, Cancelled, hold, holder_of
+from jepascore_core.memory import bound_memory
 from jepascore_core.runner.planning import default_batch_size, plan
+from jepascore_core.runner.precision import CALIBRATION_IMAGES, Ladder, Tolerance, ladder_of
 from jepascore_core.runner.reading import Loaded, read_ahead, reader
 from jepascore_core.runner.scoring import BatchScorer
 from jepascore_core.store.costs import Cost
@@ -70,11 +72,14 @@ def measure_cost(request: RunRequest, *, start_s: float = 0.0) -> Cost:
     )
     dataset, items, images = _first_images(request, encoder)
     with hold(lock_of(device), holder=HOLDER, waiting=lambda holder: _refuse(device, holder)):
-        dtype = getattr(torch, request.precision)
-        score = BatchScorer(encoder.to(device, dtype), _BrokenOff(), device=device, dtype=dtype)
+        bound_memory(device, request.memory_share)
+        dtype = torch.float64 if request.precision == "float64" else torch.float32
+        ladder = Ladder(encoder.to(device, dtype), ladder_of(request.precision, device), _BrokenOff())
+        score = BatchScorer(ladder, Tolerance(request.tolerance), device=device, dtype=dtype)
         read = reader(dataset, encoder.transform, thumbnail, views=request.views, seed=request.seed)
-        batch_size = request.batch_size or default_batch_size(encoder, device, request.views)
         start_s += time.perf_counter() - began
+        start_s += _calibrate(score, items, read)
+        batch_size = request.batch_size or default_batch_size(encoder, device, request.views)
         image_s, first_s = _pace(items, read, score, batch_size)
     return Cost(1 / image_s, start_s + first_s, str(device), images)
 
@@ -92,6 +97,19 @@ def _first_images(request: RunRequest, encoder: Encoder) -> tuple[Dataset, Seque
         return dataset, items, len(items)
     noise = _Noise(encoder.spec.input_size)
     return noise, noise.items, None
+
+
+def _calibrate(score: BatchScorer, items: Sequence[Item], read: Callable[[Item], Loaded]) -> float:
+    """Compare the precisions as a run does, where there are several; seconds that this takes a run."""
+    precisions = score.ladder.precisions
+    if len(precisions) == 1:
+        return 0.0
+    began = time.perf_counter()
+    try:
+        score.calibrate([read(item) for item in items[:CALIBRATION_IMAGES]])
+    except _Enough as enough:
+        return enough.seconds * len(precisions)  # that of the slowest one, which comes first
+    return time.perf_counter() - began
 
 
 def _pace(
@@ -152,20 +170,30 @@ class _Enough(Cancelled):
 class _BrokenOff:
     """``jacobian_summary`` that breaks off a batch that has shown how long it takes."""
 
-    def __call__(self, encoder: Any, images: Tensor, *, null_dim: int) -> JacobianSummary:
+    def __call__(
+        self,
+        encoder: Any,
+        images: Tensor,
+        *,
+        null_dim: int,
+        precision: str,
+        on_share: Callable[[float], None] | None = None,
+    ) -> JacobianSummary:
         """Score images, or a share of them.
 
         Args:
             encoder: As ``jacobian_summary`` takes it.
             images: (B, C, H, W).
             null_dim: As ``jacobian_summary`` takes it.
+            precision: As ``jacobian_summary`` takes it.
+            on_share: Not told.
 
         Returns:
             The summary of a quick batch; a slow one raises ``_Enough``.
         """
         self._began, self._seen = time.perf_counter(), list[tuple[float, float]]()
         self._device = images.device
-        return jacobian_summary(encoder, images, null_dim=null_dim, on_share=self._look)
+        return jacobian_summary(encoder, images, null_dim=null_dim, precision=precision, on_share=self._look)
 
     def _look(self, share: float) -> None:
         """Note when a share of the work was done.
@@ -179,7 +207,7 @@ class _BrokenOff:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # work that was only handed over is not done
             elapsed_s = time.perf_counter() - self._began
-        if self._seen and share <= self._seen[-1][1]:  # it began anew, on another path
+        if self._seen and share < self._seen[-1][1]:  # it began anew, on another path
             self._began, self._seen = time.perf_counter(), []
             return
         self._seen.append((elapsed_s, share))

@@ -10,6 +10,7 @@ from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import DatasetError
 from jepascore_core.files import storable
 from jepascore_core.jacobian import path_of
+from jepascore_core.runner.precision import ladder_of
 from jepascore_core.runner.views import POLICY
 from jepascore_core.score import EPS
 from jepascore_core.store.parts import FORMAT_VERSION
@@ -77,6 +78,7 @@ def describe(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "device": str(device),
+        "precisions": ladder_of(request.precision, device),
         "jacobian_path": path_of(encoder),
         "batch_size": batch_size,
         "request": {**request.to_json(), "dataset_id": storable(absolute_id(dataset.id)), "device": "auto"},
@@ -114,7 +116,7 @@ def _decisive(request: RunRequest) -> dict[str, Any]:
             "classes": list(map(storable, request.classes)) if request.classes is not None else None,
         },
         "precision": request.precision,
-        "tolerance": None,  # nats of score_error beyond which an image is scored again; none is, at full precision
+        "tolerance": request.tolerance,  # nats; None: from the spread of the scores
         "views": request.views,
     }
     return options | ({"view_policy": POLICY} if request.views > 1 else {})

@@ -63,7 +63,14 @@ def cost_file(request: RunRequest, home: Path) -> Path:
         Path of a JSON file, which need not exist.
     """
     what = (request.encoder_id, request.pretrained, request.input_size, absolute_id(request.dataset_id))
-    how = (request.device, request.precision, request.views, request.batch_size)
+    how = (
+        request.device,
+        request.precision,
+        request.tolerance,
+        request.views,
+        request.batch_size,
+        request.memory_share,
+    )
     text = json.dumps([what, how, HOST, versions()], sort_keys=True)
     return home / FOLDER / f"{hashlib.blake2b(text.encode(errors='surrogatepass'), digest_size=10).hexdigest()}.json"
 

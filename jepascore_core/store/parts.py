@@ -136,23 +136,23 @@ def set_damaged_aside(folder: Path) -> list[str]:
     return names
 
 
-def stored_keys(folder: Path) -> dict[str, bool]:
+def stored_scores(folder: Path) -> dict[str, float | None]:
     """Which images are stored.
 
     Args:
         folder: The run's folder.
 
     Returns:
-        Whether the image has a score, by key.
+        The image's score, or None where it has an error instead, by key.
     """
-    stored: dict[str, bool] = {}
+    stored: dict[str, float | None] = {}
     for path in readable_parts(folder):
         try:
-            table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=["key", "error"])
+            table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=["key", "jepa_score"])
         except (OSError, pa.ArrowException):
             problem_of(path, thorough=True)  # remember that it is damaged
             continue
-        stored.update(zip(table["key"].to_pylist(), table["error"].is_null().to_pylist(), strict=True))
+        stored.update(zip(table["key"].to_pylist(), table["jepa_score"].to_pylist(), strict=True))
     return stored
 
 

@@ -41,6 +41,7 @@ class Progress:
         host: Its machine.
         process: Which life of ``pid`` it is.
         stages: Seconds that the loop spent waiting for images, scoring, and waiting for the writer.
+        rescored: Images that this process scored again at a higher precision.
     """
 
     state: str
@@ -55,6 +56,7 @@ class Progress:
     host: str = ""
     process: str | None = None
     stages: dict[str, float] = field(default_factory=dict)
+    rescored: int = 0
 
     @property
     def active(self) -> bool:
@@ -150,13 +152,14 @@ class ProgressFile:
         self._write()
         self._listener(self._progress)
 
-    def add(self, done: int, failed: int, stages: dict[str, float]) -> None:
+    def add(self, done: int, failed: int, stages: dict[str, float], *, rescored: int = 0) -> None:
         """Count a batch; the heartbeat will write it.
 
         Args:
             done: Images of the batch that have a score.
             failed: Images of the batch that have an error.
             stages: Seconds spent so far in each stage of the loop.
+            rescored: Images scored again at a higher precision so far.
         """
         with self._lock:
             now = self._progress
@@ -170,6 +173,7 @@ class ProgressFile:
                 done=now.done + done,
                 failed=now.failed + failed,
                 stages=dict(stages),
+                rescored=rescored,
                 images_per_s=round(rate, 3) if rate else None,
                 eta_s=round(left / rate, 1) if rate else None,
             )
@@ -220,6 +224,7 @@ def _parsed(data: dict[str, Any]) -> Progress:
         sound &= isinstance(progress.heartbeat, int | float) and isinstance(progress.pid, int | None)
         sound &= isinstance(progress.message, str) and isinstance(progress.host, str)
         sound &= isinstance(progress.process, str | None) and isinstance(progress.stages, dict)
+        sound &= type(progress.rescored) is int
     except TypeError:
         sound = False
     if not sound:

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from jepascore_core.errors import RunError
 if TYPE_CHECKING:  # the store imports this module, and does without torch
     from jepascore_core.encoders.spec import EncoderSpec
 
-PRECISIONS = ("float32", "float64")
+PRECISIONS = ("auto", "float16", "tf32", "float32", "float64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,12 @@ class RunRequest:
         views: T of eq. (4); 1 is eq. (5).
         pretrained: False gives random weights.
         input_size: Side of the encoder's input in pixels; None takes its own.
-        precision: One of ``PRECISIONS``.
+        precision: One of ``PRECISIONS``: the arithmetic that scoring starts with. ``auto`` is float16 on a CUDA device
+            and float32 elsewhere.
+        tolerance: Error bar in nats beyond which an image is scored again one precision up, to float32 at most; None
+            takes 0.5 % of the run's score spread so far, at least 0.05.
         batch_size: Images scored together; None chooses. Not part of the run's name.
+        memory_share: Share of the device's free memory that scoring may take, 0 to 1. Not part of the run's name.
     """
 
     encoder_id: str
@@ -48,19 +53,25 @@ class RunRequest:
     views: int = 1
     pretrained: bool = True
     input_size: int | None = None
-    precision: str = "float32"
+    precision: str = "auto"
+    tolerance: float | None = None
     batch_size: int | None = None
+    memory_share: float = 0.8
 
     def check(self) -> None:
         """Refuse what no run can be.
 
         Raises:
-            RunError: A number is below 1, or the precision is unknown.
+            RunError: A number is out of its range, or the precision is unknown.
         """
         for name in ("per_class", "limit", "views", "input_size", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RunError(f"{name.replace('_', '-')} must be at least 1, not {value}.")
+        if self.tolerance is not None and not 0 < self.tolerance < math.inf:
+            raise RunError(f"tolerance must be a positive number of nats, not {self.tolerance}.")
+        if not 0 < self.memory_share <= 1:
+            raise RunError(f"memory-share must lie between 0 and 1, not {self.memory_share}.")
         if self.precision not in PRECISIONS:
             raise RunError(f"The precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
 

@@ -9,7 +9,7 @@ from jepascore_core.store import parts
 from jepascore_core.store.runs import FILE_NAME, read_run
 
 
-def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, bool]:
+def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, float | None]:
     """Make a run's folder fit for writing, heal what a crash or a bad disk left, and say which images it has.
 
     Args:
@@ -17,14 +17,14 @@ def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, bool]:
         meta: What its ``run.json`` shall hold, unless it holds something sound.
 
     Returns:
-        Whether the image has a score, by key; see ``parts.stored_keys``.
+        The image's score, or None where it has an error instead, by key.
 
     Raises:
         RunError: The folder belongs to another format, or cannot be written.
     """
     try:
         remove_temporary_files(folder)
-        stored = parts.stored_keys(folder)  # finds damage in what it reads
+        stored = parts.stored_scores(folder)  # finds damage in what it reads
         parts.set_damaged_aside(folder)
         foreign = parts.damaged_parts(folder)
         if foreign:

@@ -45,5 +45,6 @@ def _encoder(run: Run) -> str:
     untrained = "" if encoder.get("pretrained", True) else ", random weights"
     views = int(run.meta.get("views") or 1)
     seen = f", {views} views" if views > 1 else ""
-    precision = run.meta.get("precision", "float32")
+    tried = run.meta.get("precisions") or [run.meta.get("precision", "float32")]
+    precision = " to ".join(dict.fromkeys([str(tried[0]), str(tried[-1])]))
     return f"{encoder['id']} (D = {encoder['embedding_dim']}, {pixels}, {precision}{untrained}{seen})"

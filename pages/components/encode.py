@@ -135,7 +135,7 @@ def _look(digest: str, token: str, k: int, smallest: bool, _encoder: "Encoder", 
     return Look(
         shown=_picture(_encoder, x),
         score=float(jepa_score(values, null_dim=null_dim)[0]),
-        error=float(score_error(values, summary.noise.cpu(), null_dim=null_dim)[0]),
+        error=float(score_error(values, summary.noise.cpu(), summary.noise_along.cpu(), null_dim=null_dim)[0]),
         singular_values=values[0].double().numpy(),
         sigma=sigma.cpu().double().numpy(),
         vectors=vectors.cpu().float().numpy(),
