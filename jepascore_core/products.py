@@ -92,6 +92,8 @@ def add_linear_each(stack: Tensor, chosen: Tensor, weights: Tensor) -> None:
     if stack.device.type == "cpu":
         for place, weight in zip(chosen.tolist(), weights, strict=True):
             stack[place] += linear(stack[place], weight)
+    elif len(chosen) == len(stack):  # all of them: nothing to gather
+        stack.copy_(stack.baddbmm(stack, weights.mT))
     else:
         rows = stack[chosen]
         stack[chosen] = rows.baddbmm(rows, weights.mT)

@@ -26,6 +26,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
+from jepascore_core import fused
 from jepascore_core.memory import free_bytes
 from jepascore_core.products import add_linear_each, arithmetic, linear, matmul
 from jepascore_core.pullback import (
@@ -233,13 +234,19 @@ def _covariance(attention: Tensor, value: Tensor, key: Tensor, output: Tensor) -
 
 def _through_mlp(cotangents: Tensor, weights: _Weights, seen: _Seen, active: Tensor) -> None:
     """Pull cotangents (N, D, d) back through y + MLP(norm2(y)), in place, where they are active."""
-    up, width = weights.up, len(weights.up)
+    up, down, width = weights.up, weights.down, len(weights.up)
     factor = (seen.r2 * weights.mlp_undo).to(up.dtype)
     together = max(1, _block_bytes(cotangents) // (up.numel() * up.element_size()))
     for tokens in active.split(together):
-        bent = (up * seen.slope[tokens].unsqueeze(1)).flatten(0, 1)  # (T·d, m)
-        maps = linear(bent, weights.down).view(-1, width, width)  # transposed: from the MLP's output to norm2's input
-        add_linear_each(cotangents, tokens, _after_norm(maps.mT, seen.x2[tokens], factor[tokens]).mT)
+        slope, x2, r2 = seen.slope[tokens].unsqueeze(1), seen.x2[tokens], factor[tokens]
+        if fused.usable(cotangents, len(seen.value)):
+            maps = linear((down * slope).flatten(0, 1), up).view(-1, width, width)  # rows: the MLP's output
+            fused.after_norm(maps, x2, r2, maps, add=False)
+            maps = maps.mT
+        else:
+            maps = linear((up * slope).flatten(0, 1), down).view(-1, width, width)  # rows: norm2's input
+            maps = _after_norm(maps.mT, x2, r2).mT
+        add_linear_each(cotangents, tokens, maps)
 
 
 def _through_attention(
@@ -259,9 +266,16 @@ def _through_attention(
         given = cotangents[asking, rows]  # (A, c, d)
         wanted = linear(given.reshape(-1, width), weights.out).view(*given.shape[:2], heads, size)  # dO
         into = room[:, : given.shape[1]]
-        _to_queries_keys_values(wanted, seen, asking, into)
+        if fused.usable(cotangents, heads):
+            parts = (seen.query, seen.value, seen.attention, seen.output, seen.covariance)
+            fused.attention_backward(wanted, *parts, active, into)
+        else:
+            _to_queries_keys_values(wanted, seen, asking, into)
         change = linear(into.reshape(-1, 3 * width), weights.qkv).view(count, -1, width)
-        cotangents[:, rows] += _after_norm(change, seen.x1, factor)
+        if fused.usable(cotangents, heads):
+            fused.after_norm(change, seen.x1, factor, cotangents[:, rows], add=True)
+        else:
+            cotangents[:, rows] += _after_norm(change, seen.x1, factor)
 
 
 def _to_queries_keys_values(wanted: Tensor, seen: _Seen, asking: slice | Tensor, into: Tensor) -> None:
