@@ -80,8 +80,8 @@ def measure_cost(request: RunRequest, *, start_s: float = 0.0) -> Cost:
         start_s += time.perf_counter() - began
         start_s += _calibrate(score, items, read)
         batch_size = request.batch_size or default_batch_size(encoder, device, request.views)
-        image_s, first_s = _pace(items, read, score, batch_size)
-    return Cost(1 / image_s, start_s + first_s, str(device), images)
+        image_s, cold_s = _pace(items, read, score, batch_size)
+    return Cost(1 / image_s, start_s + cold_s, str(device), images)
 
 
 def _refuse(device: torch.device, holder: str) -> NoReturn:
@@ -118,7 +118,7 @@ def _pace(
     score: Callable[[Sequence[Loaded]], list[Row]],
     batch_size: int,
 ) -> tuple[float, float]:
-    """Seconds for an image, and how much longer the first batch takes.
+    """Seconds for an image, and how much longer the first batches take.
 
     Raises:
         RunError: None of the images can be scored, or there is no room for temporary files.
@@ -138,9 +138,9 @@ def _pace(
             return enough.seconds / together, 0.0
     if all(row["error"] for row in rows):
         raise RunError(f"None of the first {len(rows)} images can be scored: {rows[0]['error']}")
-    warm = laps[_cold(laps) :]
-    image_s = sum(warm) / len(warm) / together
-    return image_s, max(0.0, laps[0] - image_s * together)
+    cold = _cold(laps)
+    lap_s = sum(laps[cold:]) / (len(laps) - cold)
+    return lap_s / together, max(0.0, sum(laps[:cold]) - lap_s * cold)
 
 
 def _unsure(laps: Sequence[float]) -> bool:
