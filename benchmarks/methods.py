@@ -1,5 +1,8 @@
 """Ways to get every singular value of an encoder's Jacobian, with one signature each: (encoder, images) -> (B, D)."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -33,10 +36,13 @@ def generic(encoder: nn.Module, images: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(gram).flip(1).clamp(min=0).sqrt()
 
 
-METHODS = {
+METHODS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "Listing 1, one by one": listing1_one_by_one,
     "Listing 1, batched": listing1_batched,
     "torch.func": torch_func,
     "ours, generic": generic,
     "ours": singular_values,
+    "ours, TF32": partial(singular_values, precision="tf32"),
+    "ours, float16": partial(singular_values, precision="float16"),
 }
+ARITHMETIC = {"ours, TF32": "tf32", "ours, float16": "float16"}  # of methods that do not compute in float32

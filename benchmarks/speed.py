@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,27 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.methods import METHODS
+from benchmarks.methods import ARITHMETIC, METHODS, listing1_batched
 from jepascore_core import load_encoder
 from jepascore_core.encoders.encoder import Encoder
-from jepascore_core.jacobian import jacobian_listing1
-from jepascore_core.products import linear
+from jepascore_core.jacobian import singular_values
+from jepascore_core.products import arithmetic, linear
 from jepascore_core.vit_layers import find_transformer
 
 RESULTS = Path(__file__).parent / "results"
-# (encoder, images): the default table takes about a quarter of an hour on two cores
-DEFAULT = (("demo:jepa-tiny", 32), ("timm:vit_small_patch14_dinov2.lvd142m", 1))
+# encoder = images for ours : images for the others; on two cores the table takes about half an hour
+ON_CPU = (
+    "demo:jepa-tiny=32:32",
+    "timm:vit_small_patch14_dinov2.lvd142m=1:1",
+    "timm:vit_base_patch14_dinov2.lvd142m=1:1",
+)
+ON_GPU = (
+    "demo:jepa-tiny=512:64",
+    "timm:vit_small_patch14_dinov2.lvd142m=64:1",
+    "timm:vit_base_patch14_dinov2.lvd142m=16:1",
+    "timm:vit_large_patch14_dinov2.lvd142m=4:1",
+    "timm:vit_huge_patch14_gap_224.in1k_ijepa=2:1",
+)
 LONG_S = 60.0  # a round that takes longer needs no warm-up, and few repeats
 BASELINE = "Listing 1, one by one"
 
@@ -47,22 +59,22 @@ def random_images(encoder: Encoder, count: int) -> torch.Tensor:
 
 
 def seconds(method: str, encoder: Encoder, images: torch.Tensor) -> float:
-    """Wall-clock time of one call, in seconds."""
+    """Wall-clock time of an image in one call, in seconds."""
     start = time.perf_counter()
     METHODS[method](encoder, images).cpu()  # the copy waits for the device
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / len(images)
 
 
-def alternate(encoder: Encoder, images: torch.Tensor, methods: list[str], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every method, warm, in turn; long rounds are repeated at most twice."""
-    rounds = [{method: seconds(method, encoder, images) for method in methods}]
-    if sum(rounds[0].values()) < LONG_S:
+def alternate(encoder: Encoder, given: dict[str, torch.Tensor], repeats: int) -> dict[str, list[float]]:
+    """Seconds an image of every method on its images, warm, in turn; long rounds are repeated at most twice."""
+    rounds = [{method: seconds(method, encoder, images) for method, images in given.items()}]
+    if sum(len(images) * rounds[0][method] for method, images in given.items()) < LONG_S:
         rounds.clear()
     else:
         repeats = min(repeats, 2)
     while len(rounds) < repeats:
-        rounds.append({method: seconds(method, encoder, images) for method in methods})
-    return {method: [one[method] for one in rounds] for method in methods}
+        rounds.append({method: seconds(method, encoder, images) for method, images in given.items()})
+    return {method: [one[method] for one in rounds] for method in given}
 
 
 def largest_error(actual: torch.Tensor, exact: torch.Tensor, null_dim: int) -> float:
@@ -92,18 +104,26 @@ def floor_flop(encoder: Encoder) -> float:
 
 
 def ceiling(device: str) -> dict[str, float]:
-    """Measured rate of a large float32 matrix product, FLOP/s, by PyTorch's own kernel and by ours."""
-    side = 4096 if device.startswith("cuda") else 2048
+    """Measured rates of a large matrix product, FLOP/s: of PyTorch's float32, of the fastest float32, and of others."""
+    side = 8192 if device.startswith("cuda") else 2048
     factors = torch.randn(2, side, side, device=device)
-    rates = {}
-    for name, product in (("torch", torch.matmul), ("ours", linear)):
-        taken = []
-        for _ in range(6):
-            start = time.perf_counter()
-            product(*factors)[0, 0].item()
-            taken.append(time.perf_counter() - start)
-        rates[name] = 2 * side**3 / min(taken)
+    rates = {"torch": product_rate(torch.matmul, factors)}
+    rates["float32"] = max(rates["torch"], product_rate(linear, factors))
+    if device.startswith("cuda"):
+        with arithmetic("tf32"):
+            rates["tf32"] = product_rate(torch.matmul, factors)
+        rates["float16"] = product_rate(torch.matmul, factors.half())
     return rates
+
+
+def product_rate(product: Callable[..., torch.Tensor], factors: torch.Tensor) -> float:
+    """Rate of a product of two square matrices (2, n, n), FLOP/s, the best of a few."""
+    taken = []
+    for _ in range(8):
+        start = time.perf_counter()
+        product(*factors)[0, 0].item()
+        taken.append(time.perf_counter() - start)
+    return 2 * factors.shape[1] ** 3 / min(taken)
 
 
 def peak_bytes(method: str, encoder_id: str, count: int, device: str) -> int:
@@ -141,32 +161,40 @@ def resident_peak() -> int:
 
 
 def measure(
-    encoder_id: str, count: int, device: str, methods: list[str], repeats: int, peak_rate: float
+    encoder_id: str, counts: dict[str, int], device: str, repeats: int, rates: dict[str, float]
 ) -> list[dict[str, Any]]:
-    """One row for each method."""
+    """One row for each method, of as many images as each is given."""
     encoder = load(encoder_id, device)
-    images = random_images(encoder, count)
-    times = alternate(encoder, images, methods, repeats)
-    found = {method: METHODS[method](encoder, images[:1]) for method in methods}
-    exact = torch.linalg.svdvals(jacobian_listing1(encoder.double(), images[:1].double()))
+    images = random_images(encoder, max(counts.values()))
+    times = alternate(encoder, {method: images[:count] for method, count in counts.items()}, repeats)
+    found = {method: METHODS[method](encoder, images[:1]) for method in counts}
+    exact = exact_values(encoder, images[:1], quickly=times[BASELINE][0] > LONG_S)
     flop = floor_flop(encoder.float())
     rows = []
     for method, taken in times.items():
         ratios = [base / own for base, own in zip(times[BASELINE], taken, strict=True)]
-        images_per_s = statistics.median(count / own for own in taken)
+        images_per_s = statistics.median(1 / own for own in taken)
         rows.append({
             "encoder": encoder_id,
-            "images": count,
+            "images": counts[method],
             "rounds": len(taken),
             "method": method,
             "images_per_s": images_per_s,
-            "images_per_s_range": [count / max(taken), count / min(taken)],
+            "images_per_s_range": [1 / max(taken), 1 / min(taken)],
             "ratio_to_listing1": statistics.median(ratios),
-            "share_of_ceiling": images_per_s * flop / peak_rate,
-            "peak_bytes": peak_bytes(method, encoder_id, count, device),
+            "share_of_ceiling": images_per_s * flop / rates[ARITHMETIC.get(method, "float32")],
+            "peak_bytes": peak_bytes(method, encoder_id, counts[method], device),
             "largest_log_sigma_error": largest_error(found[method], exact, encoder.spec.null_dim),
         })
     return rows
+
+
+def exact_values(encoder: Encoder, images: torch.Tensor, *, quickly: bool) -> torch.Tensor:
+    """Listing 1 in float64, (B, D); quickly: our own in float64, which the tests hold against it."""
+    method = singular_values if quickly else listing1_batched
+    exact = method(encoder.double(), images.double())
+    encoder.float()
+    return exact
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -195,25 +223,29 @@ def environment(device: str) -> dict[str, Any]:
 def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoders", nargs="+", default=[f"{name}={count}" for name, count in DEFAULT])
+    parser.add_argument("--encoders", nargs="+", help="id=images for ours:images for the others")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="Listing 1 is always one")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="Listing 1 is always one")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=None, help="JSON file; default results/speed_<device>.json")
     parser.add_argument("--peak", choices=METHODS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "There is a performance drop")  # torch.func takes fused attention row by row
-    chosen = [(name, int(count)) for name, _, count in (entry.rpartition("=") for entry in options.encoders)]
+    on_gpu = options.device.startswith("cuda")
+    chosen = [entry.rpartition("=")[::2] for entry in options.encoders or (ON_GPU if on_gpu else ON_CPU)]
     if options.peak:
-        print_peak(options.peak, *chosen[0], options.device)
+        print_peak(options.peak, chosen[0][0], int(chosen[0][1]), options.device)
         return
-    methods = list(dict.fromkeys([BASELINE, *options.methods]))
+    usual = [method for method in METHODS if on_gpu or method not in ARITHMETIC]  # a CPU only imitates the others
+    methods = list(dict.fromkeys([BASELINE, *(options.methods or usual)]))
     rates = ceiling(options.device)
     rows = []
-    for name, count in chosen:
-        rows += measure(name, count, options.device, methods, options.repeats, max(rates.values()))
+    for name, given in chosen:
+        ours, _, others = given.partition(":")
+        counts = {method: int(ours if method.startswith("ours") else others or ours) for method in methods}
+        rows += measure(name, counts, options.device, options.repeats, rates)
     print(table(rows))
-    print(f"Ceiling, float32: {max(rates.values()) / 1e9:,.0f} GFLOP/s (PyTorch's own: {rates['torch'] / 1e9:,.0f})")
+    print("Ceiling, GFLOP/s: " + ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in rates.items()))
     out = options.out or RESULTS / f"speed_{options.device.split(':')[0]}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from jepascore_core import convnet, vit
 from jepascore_core import gram as any_encoder
 from jepascore_core.convnet import find_stack
+from jepascore_core.eigen import eigh
 from jepascore_core.memory import is_out_of_memory
 from jepascore_core.products import PRECISIONS, arithmetic
 from jepascore_core.pullback import Misfit, Options, Pullback, Sweep
@@ -144,7 +145,7 @@ def jacobian_summary(
     if precision not in PRECISIONS or (precision != own and (precision == "float64" or own != "float32")):
         raise ValueError(f"There is no precision {precision!r} for images of {images.dtype}.")
     sweep = _sweep(encoder, images, Options(chunk_size, precision, on_share))
-    eigenvalues, eigenvectors = _eigh(sweep.gram)
+    eigenvalues, eigenvectors = eigh(sweep.gram)
     sigma = eigenvalues.sqrt()
     unit = nn.functional.normalize(sweep.embedding.to(eigenvalues), dim=1)
     weights = (eigenvectors.mT @ unit.unsqueeze(2)).squeeze(2).square()  # (B, D)
@@ -183,7 +184,7 @@ def singular_vectors(
     """
     if image.dim() != 3:
         raise ValueError(f"singular_vectors takes one image (C, H, W), not {tuple(image.shape)}.")
-    eigenvalues, eigenvectors = _eigh(_sweep(encoder, image.unsqueeze(0), _as_is(image)).gram[0])
+    (eigenvalues,), (eigenvectors,) = eigh(_sweep(encoder, image.unsqueeze(0), _as_is(image)).gram)
     rank = len(eigenvalues) - null_dim
     if not 1 <= k <= rank:
         raise ValueError(f"k must lie between 1 and {rank}, not {k}.")
@@ -218,7 +219,7 @@ def leverage_map(
     """
     if image.dim() != 3 or image.shape[1] % patch_size or image.shape[2] % patch_size:
         raise ValueError(f"A patch size of {patch_size} does not divide an image of {tuple(image.shape)}.")
-    _, eigenvectors = _eigh(_sweep(encoder, image.unsqueeze(0), _as_is(image)).gram[0])
+    _, (eigenvectors,) = eigh(_sweep(encoder, image.unsqueeze(0), _as_is(image)).gram)
     directions = eigenvectors[:, : len(eigenvectors) - null_dim][:, band or slice(None)]
     leverage = torch.zeros(image.shape, dtype=torch.float64, device=image.device)
     for start in range(0, directions.shape[1], 64):
@@ -232,14 +233,6 @@ def leverage_map(
 def _as_is(image: Tensor) -> Options:
     """A sweep in the precision of the image."""
     return Options(precision=str(image.dtype).removeprefix("torch."))
-
-
-def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (…, D), descending and ≥ 0, and eigenvectors (…, D, D) as columns; NaN for what is not finite."""
-    finite = gram.isfinite().flatten(-2).all(-1)[..., None, None]
-    eigenvalues, eigenvectors = torch.linalg.eigh(torch.where(finite, gram, torch.zeros_like(gram)))
-    eigenvalues = torch.where(finite.squeeze(-1), eigenvalues.clamp(min=0), torch.nan)
-    return eigenvalues.flip(-1), eigenvectors.flip(-1)
 
 
 def _products(encoder: nn.Module, image: Tensor, cotangents: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from jepascore_core import fused
+from jepascore_core.gram import add_rows, gram_dtype, gram_of
 from jepascore_core.memory import free_bytes
 from jepascore_core.products import add_linear_each, arithmetic, linear, matmul
 from jepascore_core.pullback import (
@@ -326,17 +327,16 @@ def _close(patches: nn.Conv2d, cotangents: Scaled, known: Tensor, shape: torch.S
     dim = seeing.shape[1]
     scale = torch.ones(dim).to(embed) if cotangents.scale is None else cotangents.scale.double()
     weights = known.double() * scale
-    gram = torch.zeros(dim, dim, dtype=torch.float64, device=embed.device)
+    total = torch.zeros(dim, dim, dtype=gram_dtype(embed.device), device=embed.device)
     mixed = []
     together = max(1, 4 * _block_bytes(seeing) // (dim * root.shape[1] * root.element_size()))
     for part in seeing.split(together):
-        block = part.double()  # (T, D, d)
-        mixed.append(torch.einsum("ri,nid->rnd", weights, block))
-        rows = (block @ root).transpose(0, 1).flatten(1)  # (D, T·r)
-        gram.addmm_(rows, rows.mT)
+        mixed.append(torch.einsum("ri,nid->rnd", weights, part.double()))
+        rows = (part.to(total) @ root.to(total)).transpose(0, 1).flatten(1)  # (D, T·r)
+        total = add_rows(total, rows)
     pixels = (torch.cat(mixed, 1) @ embed).mT  # (R, C·p·p, N)
     mixtures = nn.functional.fold(pixels, shape[1:], patches.kernel_size, stride=patches.kernel_size)
-    return gram * torch.outer(scale, scale), mixtures
+    return gram_of(total) * torch.outer(scale, scale), mixtures
 
 
 def _along(patches: nn.Conv2d, cotangents: Scaled, difference: Tensor) -> Tensor:

@@ -82,6 +82,17 @@ def test_the_chunk_size_changes_nothing(chunk_size: int) -> None:
     torch.testing.assert_close(singular_values(model, images, chunk_size=chunk_size), expected)
 
 
+@pytest.mark.parametrize("kind", ["class token", "CLIP", "more outputs than width"])
+def test_a_device_of_slow_float64_loses_no_digit_to_squaring(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = built(kind)
+    exact = singular_values(model, images)
+    monkeypatch.setattr(vit, "gram_dtype", lambda device: torch.float32)
+    sigma = singular_values(model, images)
+    above = exact > 1e-5 * exact[:, :1]  # a Gram matrix in float32 would end at 3e-4
+    assert (sigma - exact).abs().max() < 2e-6 * exact.max()
+    assert (sigma / exact).log().abs()[above].max() < 0.1
+
+
 def test_small_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = built("CLIP")
     expected = singular_values(model, images)
