@@ -37,6 +37,22 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, as `
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Job = Annotated[Path | None, typer.Option("--job", hidden=True)]
 
+EncoderId = Annotated[str, typer.Option(help="Encoder id; `encoders` lists presets.")]
+DatasetId = Annotated[str, typer.Option(help="Dataset id; `datasets` lists known ones. A path will do.")]
+PerClass = Annotated[int | None, typer.Option(help="Most images of each class.")]
+Limit = Annotated[int | None, typer.Option(help="Most images in total, classes in turn.")]
+Seed = Annotated[int, typer.Option(help="Seed of the sample and of the views.")]
+Classes = Annotated[str | None, typer.Option(help="Class names to keep, comma-separated.")]
+Views = Annotated[int, typer.Option(help="Augmented views T of eq. (4); 1 is eq. (5).")]
+InputSize = Annotated[int | None, typer.Option(help="Side of the encoder's input in pixels.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images scored together; chosen by itself.")]
+Precision = Annotated[str, typer.Option(help="auto, float16, tf32, float32 or float64.")]
+ToleranceNats = Annotated[
+    float | None, typer.Option(help="Error bar, nats, beyond which an image is scored again more exactly.")
+]
+MemoryShare = Annotated[float, typer.Option(help="Share of the device's free memory to take.")]
+RandomWeights = Annotated[bool, typer.Option(help="Do not load the weights: a control.")]
+
 
 def example(command: str) -> str:
     """Help text with an example of the command."""
@@ -45,22 +61,20 @@ def example(command: str) -> str:
 
 @app.command(epilog=example("score --encoder demo:jepa-tiny --dataset folder:photos --per-class 100"))
 def score(
-    encoder: Annotated[str, typer.Option(help="Encoder id; `encoders` lists presets.")],
-    dataset: Annotated[str, typer.Option(help="Dataset id; `datasets` lists known ones. A path will do.")],
-    per_class: Annotated[int | None, typer.Option(help="Most images of each class.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Most images in total, classes in turn.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sample and of the views.")] = 0,
-    classes: Annotated[str | None, typer.Option(help="Class names to keep, comma-separated.")] = None,
+    encoder: EncoderId,
+    dataset: DatasetId,
+    per_class: PerClass = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    classes: Classes = None,
     device: Device = "auto",
-    views: Annotated[int, typer.Option(help="Augmented views T of eq. (4); 1 is eq. (5).")] = 1,
-    input_size: Annotated[int | None, typer.Option(help="Side of the encoder's input in pixels.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images scored together; chosen by itself.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, float16, tf32, float32 or float64.")] = "auto",
-    tolerance: Annotated[
-        float | None, typer.Option(help="Error bar, nats, beyond which an image is scored again more exactly.")
-    ] = None,
-    memory_share: Annotated[float, typer.Option(help="Share of the device's free memory to take.")] = 0.8,
-    random_weights: Annotated[bool, typer.Option(help="Do not load the weights: a control.")] = False,
+    views: Views = 1,
+    input_size: InputSize = None,
+    batch_size: BatchSize = None,
+    precision: Precision = "auto",
+    tolerance: ToleranceNats = None,
+    memory_share: MemoryShare = 0.8,
+    random_weights: RandomWeights = False,
     runs_dir: RunsDir = None,
     job: Job = None,
 ) -> None:
@@ -68,25 +82,54 @@ def score(
 
     The last line of stdout is the run's folder.
     """
-    from jepascore_core.store.request import RunRequest, split_classes
-
-    request = RunRequest(
-        encoder_id=encoder,
-        dataset_id=dataset,
-        per_class=per_class,
-        limit=limit,
-        seed=seed,
-        classes=split_classes(classes),
-        device=device,
-        views=views,
-        pretrained=not random_weights,
-        input_size=input_size,
-        precision=precision,
-        tolerance=tolerance,
-        batch_size=batch_size,
-        memory_share=memory_share,
-    )
+    request = _request(
+        encoder, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
+        views=views, input_size=input_size, precision=precision, tolerance=tolerance,
+        batch_size=batch_size, memory_share=memory_share,
+    )  # fmt: skip
     _score_all([request], runs_dir, job)
+
+
+@app.command(epilog=example("cost --encoder demo:jepa-tiny --dataset folder:photos --per-class 100"))
+def cost(
+    encoder: EncoderId,
+    dataset: DatasetId,
+    per_class: PerClass = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    classes: Classes = None,
+    device: Device = "auto",
+    views: Views = 1,
+    input_size: InputSize = None,
+    batch_size: BatchSize = None,
+    precision: Precision = "auto",
+    tolerance: ToleranceNats = None,
+    memory_share: MemoryShare = 0.8,
+    random_weights: RandomWeights = False,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+    record: Annotated[Path | None, typer.Option("--record", hidden=True)] = None,
+) -> None:
+    """Measure for a few seconds how long `score` would take with the same options.
+
+    Nothing is downloaded: random weights stand for published ones, and noise for a dataset that is not at hand.
+    """
+    from jepascore_core.processes import age_s, die_first
+    from jepascore_core.store.costs import recorded
+
+    request = _request(
+        encoder, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
+        views=views, input_size=input_size, precision=precision, tolerance=tolerance,
+        batch_size=batch_size, memory_share=memory_share,
+    )  # fmt: skip
+    if record is not None:
+        die_first()  # nobody typed this command: a measurement must not cost somebody else's work
+    with recorded(record) as keep:
+        from jepascore_core.runner.cost import measure_cost
+
+        measured = measure_cost(request, start_s=age_s())
+        keep(measured)
+    _print_cost(measured, as_json)
 
 
 @app.command(epilog=example("demo"))
@@ -222,6 +265,31 @@ def train(
         raise RunError("Stopped; the same command resumes from the last checkpoint.")
     typer.echo(f"trained in {report.elapsed_s:.0f} s on {report.images} images", err=True)
     typer.echo(f"file:{out}")
+
+
+def _request(encoder: str, dataset: str, classes: str | None, random_weights: bool, **options: Any) -> Any:
+    """The request that options of the command line make."""
+    from jepascore_core.store.request import RunRequest, split_classes
+
+    return RunRequest(encoder, dataset, classes=split_classes(classes), pretrained=not random_weights, **options)
+
+
+def _print_cost(measured: Any, as_json: bool) -> None:
+    """Print what a run would take."""
+    from dataclasses import asdict
+    from datetime import timedelta
+
+    if as_json:
+        _print_json(asdict(measured) | {"seconds": measured.seconds})
+        return
+    start, thousand = (timedelta(seconds=round(s)) for s in (measured.start_s, 1000 / measured.images_per_s))
+    known = measured.seconds is not None
+    typer.echo(f"images         {measured.images if known else 'unknown before the download'}")
+    typer.echo(f"images/s       {measured.images_per_s:.3g} on {measured.device}")
+    if known:
+        typer.echo(f"expected time  {timedelta(seconds=round(measured.seconds))}, {start} of it before the first image")
+    else:
+        typer.echo(f"expected time  {start} before the first image, then {thousand} for every 1000")
 
 
 def _score_all(requests: list[Any], runs_dir: Path | None, job: Path | None) -> None:

@@ -67,6 +67,7 @@ def _sweep_together(encoder: nn.Module, images: Tensor, options: Options) -> Swe
             difference = differences(direct, mixtures, options)
             blocks = (forward.products(part) for part in identity.split(block))
             noise_products = torch.cat([along(rows, difference) for rows in blocks], 2)
+            options.report(1.0)
     return Sweep(forward.embedding, gram, noise_of(difference), noise_products)
 
 
@@ -81,8 +82,9 @@ def _by_blocks(forward: Pullback, blocks: Sequence[Tensor], known: Tensor, optio
         for other, second in enumerate(blocks[number:], number):
             rows = held if other == number else forward.products(second)
             b = slice(other * size, other * size + len(second))
-            gram[:, b, a] = inner(rows, held)  # (B, block of b, block of a)
-            gram[:, a, b] = gram[:, b, a].mT
+            tile = inner(rows, held)  # (B, block of b, block of a)
+            gram[:, b, a] = tile
+            gram[:, a, b] = tile.mT
             if number == 0:  # every row passes here once
                 mixtures = mixtures + mixed(known[:, b], rows)
         options.report(1 - (1 - (number + 1) / len(blocks)) ** 2)

@@ -21,6 +21,10 @@ class Cancelled(RunError):
     """The user cancelled; nothing is wrong."""
 
 
+class Busy(RunError):
+    """Another process holds the device; later it will not."""
+
+
 @contextlib.contextmanager
 def hold(
     path: Path, *, holder: str = "", waiting: Callable[[str], None], stop: threading.Event | None = None
@@ -62,6 +66,27 @@ def hold(
                 words.write_text(holder, encoding="utf-8")
             held.callback(words.unlink, missing_ok=True)
         yield
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds a lock.
+
+    Args:
+        path: Its file.
+
+    Returns:
+        The holder's words, or None when the lock is free. A holder without words is not seen.
+    """
+    words = _read(path.with_name(f"{path.name}.holder"))
+    if not words:
+        return None
+    try:
+        with FileLock(path).acquire(timeout=0):  # words stay where their writer was killed
+            return None
+    except Timeout:
+        return words
+    except OSError:
+        return None
 
 
 def device_lock(device: str) -> Path:

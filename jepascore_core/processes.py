@@ -4,6 +4,7 @@ import contextlib
 import platform
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def identity(pid: int) -> str | None:
         return f"{process.create_time():.2f}"
     except (psutil.Error, OSError, ValueError, OverflowError):
         return None
+
+
+def age_s() -> float:
+    """Seconds since this process was started, at least 0."""
+    return max(0.0, time.time() - psutil.Process().create_time())
+
+
+def die_first() -> None:
+    """Ask Linux to end this process before others where memory runs out."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def is_alive(pid: int, name: str | None) -> bool:

@@ -143,6 +143,7 @@ def _sweep_image(
         difference = differences(direct, mixtures.flatten(1).unsqueeze(1), options)
         agree(difference, direct)
         noise_products = _along(transformer.patches, cotangents, difference.view(-1, *image.shape))
+    options.report(1.0)
     return Sweep(embedding, gram.unsqueeze(0), noise_of(difference), noise_products.unsqueeze(0))
 
 
@@ -155,7 +156,7 @@ def _through_blocks(
 ) -> None:
     """Pull cotangents back through all blocks, in place; takes the blocks' inputs off the list of tokens."""
     active = cotangents.values.flatten(1).any(1).nonzero().squeeze(1)
-    work = len(transformer.layers) - (1 - _CLASS_TOKEN_SHARE) * (len(active) == 1)
+    work = 1 + len(transformer.layers) - (1 - _CLASS_TOKEN_SHARE) * (len(active) == 1)  # both ends count as a block
     done = 0.0
     for layer in reversed(transformer.layers):
         seen, weights = _see(layer, tokens.pop(), cotangents.values.dtype), weights_of(layer)

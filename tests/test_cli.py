@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("score", "runs", "show", "export", "encoders", "datasets", "train", "demo")
+COMMANDS = ("score", "cost", "runs", "show", "export", "encoders", "datasets", "train", "demo")
 
 
 def command(*arguments: object) -> list[str]:
@@ -51,6 +52,16 @@ def test_the_same_request_is_the_same_run_and_returns_at_once(scored: tuple[Path
     )
     assert again.stdout.splitlines()[-1] == str(run)
     assert before == {part.name: part.stat().st_mtime_ns for part in run.glob("part-*.parquet")}
+
+
+def test_cost_tells_images_speed_and_time() -> None:
+    arguments = ("cost", "--encoder", "demo:jepa-tiny", "--dataset", "demo:galaxies", "--limit", 12)
+    told = json.loads(cli(*arguments, "--json").stdout)
+    assert told["images"] == 12 and told["device"] and told["images_per_s"] > 0 and told["start_s"] > 0
+    assert told["seconds"] == pytest.approx(told["start_s"] + 12 / told["images_per_s"])
+    text = cli(*arguments).stdout
+    assert re.search(r"^images +12$", text, re.MULTILINE) and re.search(r"^images/s +[\d.]+ on ", text, re.MULTILINE)
+    assert re.search(r"^expected time  0:00:\d\d, 0:00:\d\d of it before the first image$", text, re.MULTILINE)
 
 
 def test_runs_lists_it_as_json(scored: tuple[Path, Path]) -> None:
@@ -108,6 +119,7 @@ def test_help_has_an_example(name: str) -> None:
         (("score", "--encoder", "demo:jepa-tinny", "--dataset", "demo:photos"), "demo:jepa-tiny"),
         (("score", "--encoder", "demo:jepa-tiny", "--dataset", "folder:/does/not/exist"), "/does/not/exist"),
         (("score", "--encoder", "demo:jepa-tiny", "--dataset", "demo:photos", "--classes", "unicorn"), "unicorn"),
+        (("cost", "--encoder", "demo:jepa-tinny", "--dataset", "demo:photos"), "demo:jepa-tiny"),
         (("show", "no-such-run"), "no-such-run"),
         (("export", "no-such-run", "--to", "out.csv"), "no-such-run"),
     ],

@@ -1,5 +1,8 @@
 """The Jacobian engine against known answers and against Listing 1 in float64."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -209,6 +212,39 @@ def test_blocks_of_rows_give_the_same_answer(share: float, monkeypatch: pytest.M
     torch.testing.assert_close(blocks.singular_values, whole.singular_values)
     torch.testing.assert_close(blocks.sphere_term, whole.sphere_term)
     assert (blocks.noise < 1e-12).all()
+
+
+def plain_linear() -> nn.Module:
+    return linear_encoder(torch.randn(7, 3 * 28 * 28, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("make", [plain_linear, convnet, *(partial(vit, kind) for kind in NULL_DIM)])
+def test_the_share_of_the_work_that_is_done_rises_to_one(make: Callable[[], nn.Module]) -> None:
+    model, images, shares = make(), torch.randn(3, 3, 28, 28), []
+    told = jacobian_summary(model, images, chunk_size=2, on_share=shares.append)
+    assert len(shares) >= 3 and shares[0] <= 1 / 3
+    assert shares == sorted(set(shares)) and shares[-1] == pytest.approx(1)
+    torch.testing.assert_close(told.singular_values, jacobian_summary(model, images, chunk_size=2).singular_values)
+
+
+def test_the_share_counts_rows_that_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, shares = torch.randn(2, 3, 28, 28), []
+    monkeypatch.setattr(gram, "free_bytes", lambda device: int(0.6 * 7 * images[0].numel() * 4 / gram._ROWS_SHARE))
+    jacobian_summary(plain_linear(), images, on_share=shares.append)  # halves, then blocks of two rows
+    assert len(shares) > 4 and shares == sorted(set(shares)) and shares[-1] == pytest.approx(1)
+
+
+def test_what_the_listener_raises_ends_the_call() -> None:
+    shares = []
+
+    def enough(share: float) -> None:
+        shares.append(share)
+        if share > 0.3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        jacobian_summary(vit("token"), torch.randn(2, 3, 28, 28), on_share=enough)
+    assert shares[-1] < 0.7
 
 
 class Hungry(nn.Module):

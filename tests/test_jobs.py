@@ -15,6 +15,7 @@ import pytest
 from jepascore_core import jobs, processes, store
 from jepascore_core.errors import RunError
 from jepascore_core.files import write_json
+from jepascore_core.jobs import children
 from jepascore_core.locks import Cancelled, device_lock, hold
 from jepascore_core.store.request import RunRequest
 
@@ -26,7 +27,7 @@ def home(tmp_path):
     """A runs folder; whatever is still at work in the end is killed."""
     home = tmp_path / "ru'ns *"
     yield home
-    for child in list(jobs._children):
+    for child in list(children.children):
         if str(home) in " ".join(child.args):
             child.kill()
             child.wait()

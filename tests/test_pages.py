@@ -1,8 +1,10 @@
 """Every page on a real tiny store: filled, empty, half-way, with failures, hostile names and a broken folder."""
 
 import io
+import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,11 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from jepascore_core import jobs, store
+from jepascore_core.devices import lock_of, resolve_device
+from jepascore_core.jobs import children
+from jepascore_core.locks import hold
 from jepascore_core.runner import Hooks, score_dataset, score_work
+from jepascore_core.store.costs import Cost, cost_file, recorded
 from jepascore_core.store.request import RunRequest
 from tests.tiny import TinyDataset, tiny_work
 
@@ -53,6 +59,18 @@ def served_before(monkeypatch: pytest.MonkeyPatch) -> None:
         PagesManager.uses_pages_directory = False
 
     monkeypatch.setattr(PagesManager, "__init__", later_run)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_at_work() -> Iterator[None]:
+    """The page measures costs in processes of its own; what a test does not wait for ends with it."""
+    yield
+    for child in list(children.children):
+        child.kill()
+        child.wait()
+    children.reap()
+    for path in (store.runs_home(None) / ".costs").glob("*.pid"):
+        path.unlink()
 
 
 @pytest.fixture
@@ -292,10 +310,54 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def test_cost_is_told_before_the_start(on_filled: None):
+def cost_told(at: AppTest) -> str:
+    return next(caption.value for caption in check(at).caption if caption.value.startswith("Cost of"))
+
+
+def measured(encoders: list[str], seconds: float = 120) -> None:
+    """Wait until the page's own processes have measured what photographs cost."""
+    until = time.monotonic() + seconds
+    while not all(e.settled for e in jobs.estimates([RunRequest(encoder, "demo:photos") for encoder in encoders])):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_the_cost_is_measured_by_itself_and_told_before_the_start(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JEPASCORE_DEMO", "0")
     at = opened("Score images")
-    cost = next(caption.value for caption in at.caption if caption.value.startswith("Cost"))
-    assert "images/s" in cost and "images" in cost
+    assert cost_told(at) == r"Cost of jepa\-tiny: measuring…"
+    measured(["demo:jepa-tiny"])
+    whole = re.fullmatch(r"Cost of jepa\\-tiny: 273 images at (\S+) images/s, about (\d+) s\.", cost_told(at.run()))
+    assert whole and float(whole[1]) > 0
+    at.number_input[1].set_value(7).run()  # at most, in all: told at once, from the same measurement
+    assert f"7 images at {whole[1]} images/s" in cost_told(at)
+    at.multiselect(key="encoders").set_value(["demo:jepa-tiny", "demo:no-such-encoder"]).run()
+    measured(["demo:no-such-encoder"])
+    _, first, second = cost_told(at.run()).split("\n")
+    assert "images/s" in first and "cannot be measured: " in second and "no\\-such\\-encoder" in second
+    next(button for button in at.button if button.label == "Measure again").click().run()
+    assert cost_told(at).count("measuring…") == 2
+
+
+def test_the_cost_is_not_measured_beside_another_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JEPASCORE_DEMO", "0")
+    lock = lock_of(resolve_device("auto"))
+    with hold(lock, holder="birds", waiting=lambda words: None):
+        assert "the device is busy with birds; the cost is measured when it is free" in cost_told(
+            opened("Score images")
+        )
+    assert not children.children
+
+
+def test_a_set_of_unknown_size_has_a_cost_for_a_thousand_images(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JEPASCORE_DEMO", "0")
+    path = cost_file(RunRequest("demo:jepa-tiny", "mnist"), store.runs_home(None))
+    path.parent.mkdir()
+    with recorded(path) as keep:
+        keep(Cost(50.0, 3.0, "cpu"))
+    at = opened("Score images")
+    at.multiselect(key="datasets").set_value(["mnist"]).run()
+    assert "50 images/s, about 20 s for 1000 images; how many there are is not known yet" in cost_told(at)
 
 
 def test_an_unknown_folder_is_one_sentence_before_the_start(on_filled: None):

@@ -32,6 +32,7 @@ from jepascore_core.runner.views import draw_view
 from jepascore_core.score import jepa_score, views_score
 from jepascore_core.store import part_writer, parts
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
+from tests.helpers_encoders import tiny_vit
 from tests.tiny import SIDE, D, TinyDataset, jpeg, tiny_encoder, tiny_transform, tiny_work
 
 
@@ -109,6 +110,23 @@ def test_cancelled_and_resumed_equals_unbroken(tmp_path):
     unbroken = score_work(tiny_work(tmp_path / "b"), hooks())
     assert whole.path == half.path and whole.name == unbroken.name
     assert_same_rows(rows_of(whole), rows_of(unbroken))
+
+
+@pytest.mark.parametrize(("patience_s", "done"), [(0.0, 8), (60.0, 12)])
+def test_a_cancel_ends_a_long_batch_in_its_midst_and_finishes_a_short_one(tmp_path, monkeypatch, patience_s, done):
+    monkeypatch.setattr(scoring, "_FINISHED_S", patience_s)
+    stop, seen = threading.Event(), []
+
+    def cancel_in_the_third_batch(module, images):
+        seen.append(images)
+        if len(seen) == 2 * 4 + 1:  # a transformer takes image by image
+            stop.set()
+
+    encoder = tiny_vit("mean")
+    encoder.register_forward_pre_hook(cancel_in_the_third_batch)
+    run = score_work(tiny_work(tmp_path, TinyDataset(), encoder), hooks(stop=stop))
+    assert run.progress().state == "cancelled" and run.progress().done == done
+    assert store.counts(run)["done"] == done and len(store.failures(run)) == 0
 
 
 def assert_same_rows(left: pd.DataFrame, right: pd.DataFrame) -> None:

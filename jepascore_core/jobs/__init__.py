@@ -8,8 +8,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,7 +18,9 @@ from filelock import FileLock
 
 from jepascore_core.errors import RunError
 from jepascore_core.files import write_json
-from jepascore_core.jobs.job_file import ENDED, STATES, Job, JobFile, judged, read_job
+from jepascore_core.jobs.children import command_line, reap, start_child
+from jepascore_core.jobs.costs import Estimate, break_off, estimates, forget
+from jepascore_core.jobs.job_file import ENDED, FOLDER, STATES, Job, JobFile, judged, read_job, read_jobs
 from jepascore_core.processes import HOST, identity, is_alive
 from jepascore_core.store.progress import read_progress
 from jepascore_core.store.request import RunRequest
@@ -29,19 +29,20 @@ from jepascore_core.store.runs import runs_home
 __all__ = [
     "ENDED",
     "STATES",
+    "Estimate",
     "Job",
     "JobFile",
     "cancel",
     "demo_requests",
     "dismiss",
+    "estimates",
+    "forget",
     "list_jobs",
     "start",
     "start_demo",
 ]
 
-_FOLDER = ".jobs"
 _DEMO = ("demo:photos", "demo:digits", "demo:galaxies", "demo:histology")
-_children: list[subprocess.Popen[bytes]] = []  # ours, to be reaped: a zombie keeps its process id
 
 
 def start(request: RunRequest, *, runs_dir: str | Path | None = None) -> Job:
@@ -105,12 +106,8 @@ def list_jobs(runs_dir: str | Path | None = None) -> list[Job]:
         The jobs; those whose process is gone without a word are ``interrupted``, ``failed`` or ``cancelled``.
     """
     home = runs_home(runs_dir)
-    _reap()
-    written = _runs_by_process(home)
-    jobs = []
-    for path in (home / _FOLDER).glob("*.json"):  # none where nobody could ever write
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-            jobs.append(judged(read_job(path), written))
+    reap()
+    jobs = read_jobs(home, _runs_by_process(home))
     return sorted(jobs, key=lambda job: (job.started, job.id), reverse=True)
 
 
@@ -161,28 +158,15 @@ def _start(kind: str, command: Sequence[str], home: Path, request: dict[str, Any
     Raises:
         RunError: The process cannot be started.
     """
+    break_off(home)  # a run does not wait for a measurement of its cost
     moment = datetime.now(UTC)
     path = _folder(home) / f"{moment:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}.json"
-    argv = [sys.executable, "-m", "jepascore_core", *command, f"--runs-dir={home}", f"--job={path}"]
+    argv = command_line([*command, f"--runs-dir={home}", f"--job={path}"])
     job = Job(path, kind, argv, started=moment.isoformat(), request=request, host=HOST)
-    # also found when the current folder is not the project's, and not hidden by a stale installed copy
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         write_json(path, {name: value for name, value in dataclasses.asdict(job).items() if name != "path"})
-        with path.with_suffix(".log").open("wb") as log:
-            child = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # closing the dashboard's terminal does not end it
-                # threads that spin while they wait take the cores from the dashboard and from each other:
-                # measured 5 to 20 times slower where others work on the same two cores
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            )
-        _children.append(child)
-        job = dataclasses.replace(job, pid=child.pid, process=identity(child.pid))
+        pid = start_child(argv, path.with_suffix(".log"))
+        job = dataclasses.replace(job, pid=pid, process=identity(pid))
         write_json(path.with_suffix(".pid"), {"pid": job.pid, "process": job.process}, durable=False)
     except OSError as error:
         raise RunError(f"Cannot start a job in {path.parent} ({error.strerror}).") from error
@@ -195,7 +179,7 @@ def _folder(home: Path) -> Path:
     Raises:
         RunError: It cannot be made.
     """
-    folder = home / _FOLDER
+    folder = home / FOLDER
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -205,7 +189,7 @@ def _folder(home: Path) -> Path:
 
 def _current(job: Job) -> Job:
     """The job as it is now; one that was dismissed has ended."""
-    _reap()
+    reap()
     try:
         return judged(read_job(job.path), {})
     except (FileNotFoundError, ValueError, TypeError):
@@ -221,8 +205,3 @@ def _runs_by_process(home: Path) -> dict[str, list[str]]:
             if progress.process:
                 found.setdefault(progress.process, []).append((progress.heartbeat, path.parent.name))
     return {process: [name for _, name in sorted(runs)] for process, runs in found.items()}
-
-
-def _reap() -> None:
-    """Take leave of children that have ended."""
-    _children[:] = [child for child in _children if child.poll() is None]

@@ -13,6 +13,7 @@ from jepascore_core.files import read_json, write_json
 from jepascore_core.locks import Cancelled
 from jepascore_core.processes import HOST, identity, is_alive
 
+FOLDER = ".jobs"  # within the runs folder
 STATES = (
     "starting", "loading encoder", "listing dataset", "waiting", "scoring",
     "done", "failed", "cancelled", "interrupted",
@@ -139,6 +140,23 @@ def read_job(path: Path) -> Job:
     return job
 
 
+def read_jobs(home: Path, written: dict[str, list[str]]) -> list[Job]:
+    """Every job that was not dismissed, as a person should see it; a damaged file is passed over.
+
+    Args:
+        home: Where runs lie.
+        written: As ``judged`` takes it.
+
+    Returns:
+        The jobs, in no order.
+    """
+    jobs = []
+    for path in (home / FOLDER).glob("*.json"):  # none where nobody could ever write
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+            jobs.append(judged(read_job(path), written))
+    return jobs
+
+
 def judged(job: Job, written: dict[str, list[str]]) -> Job:
     """The job with its runs, and with a last word if its process is gone without one.
 
@@ -162,13 +180,22 @@ def judged(job: Job, written: dict[str, list[str]]) -> Job:
     if job.path.with_suffix(".cancel").exists():
         return dataclasses.replace(job, state="cancelled")
     state = "interrupted" if job.runs else "failed"
-    return dataclasses.replace(job, state=state, message=_last_words(job) or "Its process ended without a word.")
+    return dataclasses.replace(
+        job, state=state, message=last_words(job.path.with_suffix(".log")) or "Its process ended without a word."
+    )
 
 
-def _last_words(job: Job) -> str:
-    """Last line that a job wrote before it died."""
+def last_words(log: Path) -> str:
+    """Last line that a process wrote before it died.
+
+    Args:
+        log: What it printed.
+
+    Returns:
+        At most 300 characters, or "".
+    """
     try:
-        lines = job.path.with_suffix(".log").read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return ""
     words = (line.rpartition("\r")[2].strip() for line in reversed(lines))

@@ -21,7 +21,7 @@ from jepascore_core.processes import stop_on_signals
 from jepascore_core.runner.planning import default_batch_size, describe, plan
 from jepascore_core.runner.precision import CALIBRATION_IMAGES, Ladder, Tolerance, ladder_of
 from jepascore_core.runner.reading import Loaded, read_ahead, reader
-from jepascore_core.runner.scoring import BatchScorer
+from jepascore_core.runner.scoring import BatchScorer, interruptible
 from jepascore_core.store.part_writer import PartWriter
 from jepascore_core.store.parts import Row
 from jepascore_core.store.progress import Progress, ProgressFile
@@ -41,7 +41,7 @@ class Hooks:
     """Who is told what, and who may end it.
 
     Attributes:
-        stop: Set it to finish the present batch, write it, and return.
+        stop: Set it to finish the present batch, write it, and return; a batch that takes long is given up.
         on_progress: Called after each batch and at each change of state.
         on_stage: Told ``loading encoder``, ``listing dataset``, ``waiting``, ``scoring``, ``cancelled``.
     """
@@ -240,7 +240,8 @@ def _score_left(
         hooks.on_stage("scoring")
         bound_memory(work.device, work.request.memory_share)
         dtype = torch.float64 if work.request.precision == "float64" else torch.float32
-        ladder = Ladder(work.encoder.to(work.device, dtype), ladder_of(work.request.precision, work.device))
+        precisions = ladder_of(work.request.precision, work.device)
+        ladder = Ladder(work.encoder.to(work.device, dtype), precisions, interruptible(hooks.stop))
         score = BatchScorer(ladder, tolerance, device=work.device, dtype=dtype)
         read = reader(
             work.dataset,

@@ -1,8 +1,6 @@
 """Which images a run scores, and the record of everything that decides its numbers."""
 
-import contextlib
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -17,10 +15,10 @@ from jepascore_core.runner.views import POLICY
 from jepascore_core.score import EPS
 from jepascore_core.store.parts import FORMAT_VERSION
 from jepascore_core.store.request import RunRequest, absolute_id, run_name
+from jepascore_core.versions import versions
 
 _CPU_JACOBIAN = 1 << 27  # D·P of one batch: 0.5 GB in float32 if it were held whole
 _ACCELERATOR_JACOBIAN = 1 << 31
-_PACKAGES = ("jepascore-explorer", "torch", "torchvision", "timm", "open_clip_torch", "datasets", "pillow", "numpy")
 
 
 def plan(dataset: Dataset, request: RunRequest) -> list[Item]:
@@ -78,7 +76,7 @@ def describe(
         "eps": EPS,
         "planned": planned,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": versions(),
         "device": str(device),
         "precisions": ladder_of(request.precision, device),
         "jacobian_path": path_of(encoder),
@@ -140,12 +138,3 @@ def _encoder(encoder: Encoder, pretrained: bool) -> dict[str, Any]:
         "family": spec.family,
         "pretrained": pretrained,
     }
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    found = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found

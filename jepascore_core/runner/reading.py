@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -80,7 +80,7 @@ def reader(
 
 
 def read_ahead(
-    items: Sequence[Item],
+    items: Iterable[Item],
     read: Callable[[Item], Loaded],
     *,
     batch_size: int,
@@ -90,7 +90,7 @@ def read_ahead(
     """Read images in threads, a bounded number ahead, and give them in order, in batches.
 
     Args:
-        items: What to read.
+        items: What to read; may be endless.
         read: Reads one.
         batch_size: Images in a batch; the last may be smaller.
         workers: Threads; None takes one for each CPU core, at most 16.

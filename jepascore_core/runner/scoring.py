@@ -1,23 +1,53 @@
 """Score batches of loaded images into rows; one bad image never takes the others with it."""
 
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jepascore_core.errors import RunError
 from jepascore_core.files import storable
+from jepascore_core.jacobian import JacobianSummary, jacobian_summary
 from jepascore_core.locks import Cancelled
 from jepascore_core.memory import is_out_of_memory
-from jepascore_core.runner.precision import Ladder, Tolerance
+from jepascore_core.runner.precision import Ladder, Summarise, Tolerance
 from jepascore_core.runner.reading import Loaded, reason
 from jepascore_core.score import views_score
 from jepascore_core.store.parts import SCHEMA, Row
 
 _MOST_FAILURES = 16  # in a row: then it is not the images
+_FINISHED_S = 5.0  # a sweep that takes longer than this is not finished when the run is cancelled
 _PAUSES_S = (0.5, 2.0, 5.0)  # before one image that did not fit in memory is tried again
+
+
+def interruptible(stop: threading.Event) -> Summarise:
+    """``jacobian_summary`` that a cancel ends in the midst of a batch that takes long.
+
+    Args:
+        stop: Set to cancel; a batch that takes no more than a few seconds is still finished.
+
+    Returns:
+        The function; it raises ``Cancelled``.
+    """
+
+    def summarise(
+        encoder: Any, images: Tensor, *, null_dim: int, precision: str, on_share: Callable[[float], None] | None
+    ) -> JacobianSummary:
+        began = time.monotonic()
+
+        def look(share: float) -> None:
+            if stop.is_set() and time.monotonic() - began > _FINISHED_S:
+                raise Cancelled("Cancelled in the midst of a batch.")
+            if on_share is not None:
+                on_share(share)
+
+        return jacobian_summary(encoder, images, null_dim=null_dim, precision=precision, on_share=look)
+
+    return summarise
 
 
 @dataclass
@@ -47,6 +77,7 @@ class BatchScorer:
             One row for each image, in order.
 
         Raises:
+            Cancelled: A sweep was told to stop.
             RunError: Many images in a row cannot be scored, or memory does not hold even one.
         """
         rows = {loaded.item.key: empty_row(loaded) for loaded in batch}

@@ -119,20 +119,6 @@ def moved(encoder: "Encoder", image: Image.Image, vector: NDArray[np.float32], a
     return _picture(encoder, encoder.transform(image) + alpha * torch.from_numpy(vector))
 
 
-def probe(encoder_id: str, dataset_id: str, images: int = 4) -> float:
-    """Measure how many images a second an encoder scores here, loading not counted."""
-    import torch
-
-    from jepascore_core.jacobian import jacobian_summary
-
-    encoder, source = load(encoder_id), dataset(dataset_id)
-    stack = torch.stack([encoder.transform(source.read(item)) for item in source.items[:images]]).to(encoder.device)
-    jacobian_summary(encoder, stack[:1], null_dim=encoder.spec.null_dim)  # warm up
-    began = time.perf_counter()
-    jacobian_summary(encoder, stack, null_dim=encoder.spec.null_dim)
-    return len(stack) / (time.perf_counter() - began)
-
-
 @st.cache_data(max_entries=24, show_spinner="Taking the Jacobian apart…")
 def _look(digest: str, token: str, k: int, smallest: bool, _encoder: "Encoder", _image: Image.Image) -> Look:
     from jepascore_core.jacobian import jacobian_summary, leverage_map, singular_vectors

@@ -37,8 +37,8 @@ def live(draw: Callable[[], None]) -> None:
     """Draw, and while a job is at work draw again whenever its rows change."""
     before = _signature()
     working = before[1]
-    if working:  # a mark that blinks with every look at the folder says nothing
-        st.html('<style>[data-testid="stStatusWidget"] { visibility: hidden; }</style>')
+    if working:
+        hide_status()
 
     @st.fragment(run_every=POLL_S if working else None)
     def body() -> None:
@@ -48,6 +48,11 @@ def live(draw: Callable[[], None]) -> None:
             draw()
 
     body()
+
+
+def hide_status() -> None:
+    """Hide the mark of a running script: where it blinks with every look at a folder it says nothing."""
+    st.html('<style>[data-testid="stStatusWidget"] { visibility: hidden; }</style>')
 
 
 def banner() -> None:

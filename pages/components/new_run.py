@@ -1,9 +1,7 @@
 """The form that starts runs: encoders, datasets, sample, and what it will cost."""
 
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -11,11 +9,10 @@ import streamlit as st
 
 from jepascore_core import jobs, store
 from jepascore_core.datasets import DATASETS, KINDS
-from jepascore_core.errors import JepaScoreError, RunError
 from jepascore_core.store.request import RunRequest
-from pages.components import encode
+from pages.components import cost
 from pages.components.guard import card, guard
-from pages.components.text import duration, md, number, plural
+from pages.components.text import plural
 
 if TYPE_CHECKING:
     from jepascore_core.encoders.spec import EncoderSpec
@@ -57,14 +54,14 @@ def ask_for_runs() -> None:
         request = _sample()
         wanted = [replace(request, encoder_id=e, dataset_id=d) for e in encoders for d in datasets]
         with guard():
-            st.caption(_cost(encoders, datasets, request))
+            cost.draw(wanted, names)
         with st.container(horizontal=True):
             label = f"Start {plural(len(wanted), 'run')}" if len(wanted) > 1 else "Start"
             if st.button(label, type="primary", icon=":material/play_arrow:", disabled=not wanted):
                 _start(wanted)
-            unknown = [e for e in encoders if _speed(e) is None]
-            if unknown and datasets and st.button("Measure the cost", icon=":material/speed:"):
-                _measure(unknown, datasets[0])
+            if wanted and st.button("Measure again", type="tertiary", icon=":material/refresh:"):
+                jobs.forget(wanted)
+                st.rerun()
 
 
 def _sample() -> RunRequest:
@@ -90,69 +87,6 @@ def _start(wanted: Sequence[RunRequest]) -> None:
     for request in wanted:
         jobs.start(request)
     st.toast(f"Started {plural(len(wanted), 'run')}.", icon=":material/play_arrow:")
-    st.rerun()
-
-
-def _cost(encoders: Sequence[str], datasets: Sequence[str], request: RunRequest) -> str:
-    """What the runs will take, from what this machine measured before; unknown stays unknown."""
-    if not encoders or not datasets:
-        return "Choose an encoder and a dataset."
-    sizes = [_images(dataset, request) for dataset in datasets]
-    known = all(size is not None for size in sizes)
-    images = sum(size or 0 for size in sizes) if known else 1000
-    parts = []
-    for encoder in encoders:
-        speed = _speed(encoder)
-        name = md(_names().get(encoder, encoder))
-        if speed is None:
-            parts.append(f"{name}: speed on this machine unknown")
-        else:
-            per = "for" if known else "per"
-            took = duration(images * request.views / speed)
-            parts.append(f"{name}: {number(speed, 1)} images/s, {took} {per} {plural(images, 'image')}")
-    return "Cost: " + "; ".join(parts) + "."
-
-
-def _speed(encoder_id: str) -> float | None:
-    """Images per second of this encoder here: measured just now, or in an earlier run on this machine."""
-    if encoder_id in st.session_state.get("measured", {}):
-        return st.session_state["measured"][encoder_id]
-    return earlier_speed(encoder_id)
-
-
-def earlier_speed(encoder_id: str) -> float | None:
-    """Speed of the newest run of an encoder on this machine, images times views per second; None without one."""
-    for run in store.list_runs():
-        if run.problem is not None or run.meta["encoder"]["id"] != encoder_id:
-            continue
-        progress = run.progress()
-        if progress.images_per_s and progress.host == platform.node():
-            return progress.images_per_s * int(run.meta.get("views") or 1)
-    return None
-
-
-def _images(dataset_id: str, request: RunRequest) -> int | None:
-    """Images that a request would score; None where only a download would tell."""
-    if dataset_id.startswith(("demo:", "folder:", "parquet:")) or Path(dataset_id).is_absolute():
-        return encode.sample_size(dataset_id, request.per_class, request.limit, request.classes)
-    for run in store.list_runs():
-        asked = run.meta.get("request", {}).get("dataset_id")
-        if run.problem is None and dataset_id == asked and not request.classes and not request.per_class:
-            size = int(run.meta["dataset"].get("size") or 0)
-            return min(size, request.limit or size) or None
-    return None
-
-
-def _measure(encoders: Sequence[str], dataset_id: str) -> None:
-    """Score a few images with each encoder and remember the speed for this session."""
-    measured = dict(st.session_state.get("measured", {}))
-    for encoder in encoders:
-        with st.spinner(f"Measuring {md(_names().get(encoder, encoder))}…"):
-            try:
-                measured[encoder] = encode.probe(encoder, dataset_id)
-            except JepaScoreError as error:
-                raise RunError(f"{encoder} could not be measured: {error}") from error
-    st.session_state["measured"] = measured
     st.rerun()
 
 

@@ -1,0 +1,57 @@
+"""Processes of our own command line, each in a session of its own: a closed dashboard does not end them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+children: list[subprocess.Popen[bytes]] = []  # ours, to be reaped: a zombie keeps its process id
+
+
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """Command line of ``python -m jepascore_core``.
+
+    Args:
+        arguments: What comes behind it.
+
+    Returns:
+        All words.
+    """
+    return [sys.executable, "-m", "jepascore_core", *arguments]
+
+
+def start_child(argv: Sequence[str], log: Path) -> int:
+    """Start a process that outlives this one.
+
+    Args:
+        argv: As ``command_line`` gives it.
+        log: File for all that it prints.
+
+    Returns:
+        Its process id.
+
+    Raises:
+        OSError: It cannot be started, or the log not be written.
+    """
+    # also found when the current folder is not the project's, and not hidden by a stale installed copy
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    with log.open("wb") as sink:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # closing the dashboard's terminal does not end it
+            # threads that spin while they wait take the cores from the dashboard and from each other:
+            # measured 5 to 20 times slower where others work on the same two cores
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+    children.append(child)
+    return child.pid
+
+
+def reap() -> None:
+    """Take leave of children that have ended."""
+    children[:] = [child for child in children if child.poll() is None]

@@ -1,0 +1,158 @@
+"""Costs of runs, measured in processes of their own, one after the other, and never beside a run."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from jepascore_core.errors import RunError
+from jepascore_core.files import read_json, write_json
+from jepascore_core.jobs.children import command_line, reap, start_child
+from jepascore_core.jobs.job_file import last_words, read_jobs
+from jepascore_core.locks import holder_of
+from jepascore_core.processes import identity, is_alive
+from jepascore_core.store.costs import FOLDER, Cost, cost_file, read_cost
+from jepascore_core.store.request import RunRequest
+from jepascore_core.store.runs import runs_home
+
+_DIED = "its process ended without a word, maybe for want of memory."
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is known of a run's cost now.
+
+    Attributes:
+        request: The run.
+        cost: The measured cost, or None.
+        problem: Why it cannot be measured, or "".
+        busy_with: Who holds the device, so that it is not measured yet, or "".
+    """
+
+    request: RunRequest
+    cost: Cost | None = None
+    problem: str = ""
+    busy_with: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether asking again gives nothing new."""
+        return self.cost is not None or bool(self.problem)
+
+
+def estimates(requests: Sequence[RunRequest], *, runs_dir: str | Path | None = None) -> list[Estimate]:
+    """What is known of some runs' costs; a process begins to measure the first that is not.
+
+    It measures on the whole dataset whatever the sample, so that one measurement serves every sample. Returns at once;
+    ask again while an estimate is not settled. A cost that could not be measured is not tried again before ``forget``.
+
+    Args:
+        requests: The runs.
+        runs_dir: Where runs lie.
+
+    Returns:
+        One estimate for each request.
+
+    Raises:
+        RunError: A request cannot be, its device is unknown, or a process cannot be started.
+    """
+    home = runs_home(runs_dir)
+    reap()
+    found = [_look(request, cost_file(request, home)) for request in requests]
+    missing = next((estimate.request for estimate in found if not estimate.settled), None)
+    if missing is None or _at_work(home / FOLDER):
+        return found
+    missing.check()
+    if busy_with := _holder(missing.device, home):
+        return [e if e.settled else Estimate(e.request, busy_with=busy_with) for e in found]
+    _start(missing, cost_file(missing, home))
+    return found
+
+
+def forget(requests: Sequence[RunRequest], *, runs_dir: str | Path | None = None) -> None:
+    """Forget what was measured, so that it is measured again.
+
+    Args:
+        requests: The runs.
+        runs_dir: Where runs lie.
+    """
+    home = runs_home(runs_dir)
+    for path in {cost_file(request, home) for request in requests}:
+        for suffix in (".json", ".log"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
+        if not _alive(path):
+            path.with_suffix(".pid").unlink(missing_ok=True)
+
+
+def break_off(home: Path) -> None:
+    """End a measurement that is under way; it is taken up again when asked for.
+
+    Args:
+        home: Where runs lie.
+    """
+    for path in _at_work(home / FOLDER):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(read_json(path)["pid"])
+            path.unlink()
+            os.kill(pid, signal.SIGTERM)
+
+
+def _look(request: RunRequest, path: Path) -> Estimate:
+    """What the files say of one request."""
+    found = read_cost(path)
+    if found is None and path.with_suffix(".pid").exists() and not _alive(path):
+        found = read_cost(path)  # it may have ended properly between our two looks
+        if found is None and path.with_suffix(".pid").exists():
+            found = last_words(path.with_suffix(".log")) or _DIED
+    if isinstance(found, Cost):
+        return Estimate(request, found)
+    return Estimate(request, problem=found or "")
+
+
+def _alive(path: Path) -> bool:
+    """Whether the process beside a cost's file is at work."""
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        data = read_json(path.with_suffix(".pid"))
+        return is_alive(int(data["pid"]), data["process"])
+    return False
+
+
+def _at_work(folder: Path) -> list[Path]:
+    """Files of the processes that measure now."""
+    return [path for path in folder.glob("*.pid") if _alive(path)]
+
+
+def _holder(device: str, home: Path) -> str:
+    """Who holds a device, or is about to; "" when it is free.
+
+    Raises:
+        RunError: There is no such device.
+    """
+    from jepascore_core.devices import lock_of, resolve_device  # with torch, which a list of jobs does without
+
+    holder = holder_of(lock_of(resolve_device(device)))
+    loading = any(job.active for job in read_jobs(home, {}))
+    return holder or ("a run that begins" if loading else "")
+
+
+def _start(request: RunRequest, path: Path) -> None:
+    """Measure in a process of its own, unless another dashboard was first.
+
+    Raises:
+        RunError: The process cannot be started.
+    """
+    whole = RunRequest.from_json(request.to_json() | {"per_class": None, "limit": None, "classes": None, "seed": 0})
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(path.parent / ".lock"):
+            if _at_work(path.parent):
+                return
+            argv = command_line(["cost", *whole.to_argv(), f"--record={path}"])
+            pid = start_child(argv, path.with_suffix(".log"))
+            write_json(path.with_suffix(".pid"), {"pid": pid, "process": identity(pid)}, durable=False)
+    except OSError as error:
+        raise RunError(f"Cannot measure the cost in {path.parent} ({error.strerror}).") from error
