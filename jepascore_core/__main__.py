@@ -173,7 +173,7 @@ def show(
         return
     typer.echo(f"{opened.label}: {facts['done']} of {facts['planned']} scored, {facts['failed']} failed")
     if path:
-        typer.echo(f"Jacobians by the {path} path, on {opened.meta.get('device')}")
+        typer.echo(f"Jacobians by the {path} path, on {opened.meta.get('device')}, in {_precision(opened)}")
     for row in classes:
         median = "–" if row["median"] != row["median"] else f"{row['median']:.2f}"
         typer.echo(f"\n{row['class_name'] or 'all images'}: {row['n']} images, median {median} nats")
@@ -330,6 +330,13 @@ def _progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
         task = progress.add_task(escape(title), total=None, note="")
         yield lambda done, total, note: progress.update(task, completed=done, total=total, note=escape(note))
+
+
+def _precision(run: Any) -> str:
+    """In which arithmetic a run was computed, in words."""
+    tried = run.meta.get("precisions") or [run.meta.get("precision", "float32")]
+    again = run.progress().rescored
+    return " to ".join(dict.fromkeys([tried[0], tried[-1]])) + (f" ({again} scored again)" if again else "")
 
 
 def _run_facts(run: Any) -> dict[str, Any]:

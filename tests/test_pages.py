@@ -378,9 +378,13 @@ def test_start_runs_a_process_and_its_results_appear(monkeypatch: pytest.MonkeyP
     at = opened("Score images")
     at.multiselect(key="datasets").set_value(["demo:digits"]).run()
     at.number_input[1].set_value(5).run()  # at most, in all
+    next(box for box in at.selectbox if box.label == "Precision").set_value("tf32").run()
+    next(entry for entry in at.number_input if entry.label == "Tolerance, nats").set_value(0.02).run()
+    at.slider[0].set_value(50).run()
     next(button for button in at.button if button.label == "Start").click().run()
     (job,) = jobs.list_jobs()
-    assert job.request is not None and job.request["limit"] == 5
+    asked = {"limit": 5, "precision": "tf32", "tolerance": 0.02, "memory_share": 0.5}
+    assert job.request is not None and asked.items() <= job.request.items()
     assert "jepa" in words(check(at))
     assert ended(job.id, 90).state == "done"
     (data,) = galleries(check(at.run()))

@@ -9,7 +9,7 @@ import streamlit as st
 
 from jepascore_core import jobs, store
 from jepascore_core.datasets import DATASETS, KINDS
-from jepascore_core.store.request import RunRequest
+from jepascore_core.store.request import PRECISIONS, RunRequest
 from pages.components import cost
 from pages.components.guard import card, guard
 from pages.components.text import plural
@@ -69,17 +69,37 @@ def _sample() -> RunRequest:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         per_class = st.number_input("Images per class", 1, value=None, placeholder="all", width=130)
         limit = st.number_input("At most, in all", 1, value=None, placeholder="no limit", width=130)
-        classes = st.text_input("Classes", placeholder="all; or names, with commas", width=220)
+        classes = st.text_input("Classes", placeholder="all; or names, with commas", width=200)
         seed = st.number_input("Seed", 0, value=0, width=90, help="Decides which images the sample draws.")
         views = st.number_input(
             "Views", 1, 64, 1, width=90, help="Eq. (4): average over this many augmented views; 1 is eq. (5)."
         )
         device = st.selectbox("Device", ["auto", "cpu", "cuda", "mps"], width=100)
+        with st.popover("More", icon=":material/tune:"):
+            precision, tolerance, memory_share = _precision()
     names = store.split_classes(classes) or None
     return RunRequest(
         encoder_id="", dataset_id="", per_class=per_class, limit=limit, seed=seed, classes=names,
-        device=device, views=views,
+        device=device, views=views, precision=precision, tolerance=tolerance, memory_share=memory_share,
     )  # fmt: skip
+
+
+def _precision() -> tuple[str, float | None, float]:
+    """How exactly to compute, and how much memory to take."""
+    precision = st.selectbox(
+        "Precision", PRECISIONS,
+        help="`auto` starts in float16 on a CUDA device, where it is many times faster, and is float32 elsewhere. "
+        "Each score carries a measured error bar.",
+    )  # fmt: skip
+    tolerance = st.number_input(
+        "Tolerance, nats", min_value=1e-6, value=None, format="%g", placeholder="0.5 % of the spread, at least 0.05",
+        help="An image whose error bar exceeds it is scored again one precision up, to float32 at most.",
+    )  # fmt: skip
+    percent = st.slider(
+        "Share of the free memory", 10, 100, 80, 5, format="%d %%",
+        help="Scoring keeps within this share of what is free on the device when it begins.",
+    )  # fmt: skip
+    return precision, tolerance, percent / 100
 
 
 def _start(wanted: Sequence[RunRequest]) -> None:
