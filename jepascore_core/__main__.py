@@ -34,7 +34,7 @@ RunsDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, as `runs` lists it, or its folder.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Job = Annotated[Path | None, typer.Option("--job", hidden=True)]
 
 EncoderId = Annotated[str, typer.Option(help="Encoder id; `encoders` lists presets.")]

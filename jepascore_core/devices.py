@@ -12,7 +12,7 @@ def resolve_device(name: str) -> torch.device:
     """The device that a name means here.
 
     Args:
-        name: ``auto`` takes a CUDA device, else Apple's, else the CPU.
+        name: ``auto`` takes a CUDA device, else the CPU.
 
     Returns:
         The device, with its number where it has one.
@@ -21,15 +21,17 @@ def resolve_device(name: str) -> torch.device:
         RunError: There is no such device.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise RunError(f"There is no device {name!r}; use auto, cpu, cuda, cuda:1 or mps.") from error
+        raise RunError(f"There is no device {name!r}; use auto, cpu, cuda or cuda:1.") from error
     if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():
         return torch.device("cuda", device.index or 0)
-    if device.type == "cpu" or (device.type == "mps" and torch.backends.mps.is_available()):
-        return torch.device(device.type)
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type == "mps":
+        raise RunError("Apple's GPU does not know float64, which the score needs; use --device cpu.")
     raise RunError(f"This machine has no device {name!r}; use --device auto or cpu.")
 
 

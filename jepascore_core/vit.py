@@ -109,9 +109,11 @@ def sweep(transformer: VisionTransformer, encoder: nn.Module, images: Tensor, op
     weights_of: Callable[[Layer], _Weights] = partial(_weights, dtype=dtype)
     if images.device.type != "cpu":
         weights_of = cache(weights_of)  # a CPU has time for it at each image, and no memory to spare
-    count = len(images)
+    count, block_bytes = len(images), _block_bytes(images.device)
     return joined(
-        _sweep_image(transformer, encoder, image, weights_of, options.within(number / count, (number + 1) / count))
+        _sweep_image(
+            transformer, encoder, image, weights_of, block_bytes, options.within(number / count, (number + 1) / count)
+        )
         for number, image in enumerate(images)
     )
 
@@ -121,6 +123,7 @@ def _sweep_image(
     encoder: nn.Module,
     image: Tensor,
     weights_of: Callable[[Layer], _Weights],
+    block_bytes: int,
     options: Options,
 ) -> Sweep:
     """The sweep over one image (C, H, W)."""
@@ -136,10 +139,10 @@ def _sweep_image(
     embedding, tokens = graph.embedding, [entry.detach().squeeze(0) for entry in inputs]
     del graph, inputs, last
     with torch.no_grad():
-        _through_blocks(transformer, tokens, cotangents, weights_of, options)
+        _through_blocks(transformer, tokens, cotangents, weights_of, block_bytes, options)
         if transformer.norm_pre is not None:
             cotangents.values = _through_norm(cotangents.values, transformer.norm_pre, tokens.pop())
-        gram, mixtures = _close(transformer.patches, cotangents, known, image.shape)
+        gram, mixtures = _close(transformer.patches, cotangents, known, image.shape, block_bytes)
         difference = differences(direct, mixtures.flatten(1).unsqueeze(1), options)
         agree(difference, direct)
         noise_products = _along(transformer.patches, cotangents, difference.view(-1, *image.shape))
@@ -152,6 +155,7 @@ def _through_blocks(
     tokens: list[Tensor],
     cotangents: Scaled,
     weights_of: Callable[[Layer], _Weights],
+    block_bytes: int,
     options: Options,
 ) -> None:
     """Pull cotangents back through all blocks, in place; takes the blocks' inputs off the list of tokens."""
@@ -161,8 +165,9 @@ def _through_blocks(
     for layer in reversed(transformer.layers):
         seen, weights = _see(layer, tokens.pop(), cotangents.values.dtype), weights_of(layer)
         with arithmetic(options.precision):
-            _through_mlp(cotangents.values, weights, seen, active)
-            _through_attention(cotangents.values, weights, seen, active, options.chunk_size)
+            _through_mlp(cotangents.values, weights, seen, active, block_bytes)
+            chunk_size = options.chunk_size or _fitting_chunk(cotangents.values, len(active), block_bytes)
+            _through_attention(cotangents.values, weights, seen, active, chunk_size)
             cotangents.balance()
         done += _CLASS_TOKEN_SHARE if len(active) == 1 else 1
         options.report(done / work)
@@ -207,7 +212,11 @@ def _see(layer: Layer, tokens: Tensor, dtype: torch.dtype) -> _Seen:
     query, scaled_key = query * size**-0.5, key * size**-0.5
     attention = (query @ key.mT).softmax(-1)
     output = attention @ value
-    covariance = torch.stack([_covariance(*head) for head in zip(attention, value, scaled_key, output, strict=True)])
+    parts = (attention, value, scaled_key, output)
+    if tokens.device.type == "cpu":  # a head at a time fits in the caches
+        covariance = torch.stack([_covariance(*head) for head in zip(*parts, strict=True)])
+    else:
+        covariance = _covariance(*parts)
     change = layer.out(output.transpose(0, 1).flatten(1))
     middle = tokens + (change if layer.scale1 is None else change * layer.scale1)
     x2, r2 = _standardised(middle, layer.norm2)
@@ -226,18 +235,18 @@ def _standardised(tokens: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
 
 
 def _covariance(attention: Tensor, value: Tensor, key: Tensor, output: Tensor) -> Tensor:
-    """Cov_{s ~ P_t}(v_s, k_s) of one head for each token t: (N, e, e), values first."""
-    count, size = key.shape
-    product = (value.unsqueeze(2) * key.unsqueeze(1)).flatten(1)  # (N, e·e)
-    second_moment = linear(attention, product.mT).view(count, size, size)
-    return second_moment.baddbmm_(output.unsqueeze(2), (attention @ key).unsqueeze(1), alpha=-1)
+    """Cov_{s ~ P_t}(v_s, k_s) for each token t, of one head or of all: (…, N, e, e), values first."""
+    product = (value.unsqueeze(-1) * key.unsqueeze(-2)).flatten(-2)  # (…, N, e·e)
+    second_moment = linear(attention, product.mT) if product.dim() == 2 else attention @ product
+    covariance = second_moment.view(*value.shape, key.shape[-1])
+    return covariance.addcmul_(output.unsqueeze(-1), (attention @ key).unsqueeze(-2), value=-1)
 
 
-def _through_mlp(cotangents: Tensor, weights: _Weights, seen: _Seen, active: Tensor) -> None:
+def _through_mlp(cotangents: Tensor, weights: _Weights, seen: _Seen, active: Tensor, block_bytes: int) -> None:
     """Pull cotangents (N, D, d) back through y + MLP(norm2(y)), in place, where they are active."""
     up, down, width = weights.up, weights.down, len(weights.up)
     factor = (seen.r2 * weights.mlp_undo).to(up.dtype)
-    together = max(1, _block_bytes(cotangents) // (up.numel() * up.element_size()))
+    together = max(1, block_bytes // (up.numel() * up.element_size()))
     for tokens in active.split(together):
         slope, x2, r2 = seen.slope[tokens].unsqueeze(1), seen.x2[tokens], factor[tokens]
         if fused.usable(cotangents, len(seen.value)):
@@ -250,12 +259,9 @@ def _through_mlp(cotangents: Tensor, weights: _Weights, seen: _Seen, active: Ten
         add_linear_each(cotangents, tokens, maps)
 
 
-def _through_attention(
-    cotangents: Tensor, weights: _Weights, seen: _Seen, active: Tensor, chunk_size: int | None
-) -> None:
+def _through_attention(cotangents: Tensor, weights: _Weights, seen: _Seen, active: Tensor, chunk_size: int) -> None:
     """Pull cotangents (N, D, d) back through x + attention(norm1(x)), in place."""
     count, dim, width = cotangents.shape
-    chunk_size = chunk_size or _fitting_chunk(cotangents, len(active))
     asking = slice(None) if len(active) == count else active
     factor = (seen.r1 * weights.attention_undo).to(cotangents.dtype)
     rows_of = {name: getattr(seen, name)[:, asking] for name in ("query", "attention", "output", "covariance")}
@@ -319,7 +325,9 @@ def _scaled(weight: Tensor, scale: Tensor | None) -> Tensor:
     return weight if scale is None else weight * scale.unsqueeze(1)
 
 
-def _close(patches: nn.Conv2d, cotangents: Scaled, known: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+def _close(
+    patches: nn.Conv2d, cotangents: Scaled, known: Tensor, shape: torch.Size, block_bytes: int
+) -> tuple[Tensor, Tensor]:
     """JJᵀ (D, D) from the cotangents of the patches, and the probes' mixtures of J's rows (R, C, H, W), float64."""
     embed = patches.weight.flatten(1).double()  # (d, C·p·p)
     root = _root(embed)  # (d, r)
@@ -329,7 +337,7 @@ def _close(patches: nn.Conv2d, cotangents: Scaled, known: Tensor, shape: torch.S
     weights = known.double() * scale
     total = torch.zeros(dim, dim, dtype=gram_dtype(embed.device), device=embed.device)
     mixed = []
-    together = max(1, 4 * _block_bytes(seeing) // (dim * root.shape[1] * root.element_size()))
+    together = max(1, 4 * block_bytes // (dim * root.shape[1] * root.element_size()))
     for part in seeing.split(together):
         mixed.append(torch.einsum("ri,nid->rnd", weights, part.double()))
         rows = (part.to(total) @ root.to(total)).transpose(0, 1).flatten(1)  # (D, T·r)
@@ -366,15 +374,13 @@ def _root(embed: Tensor) -> Tensor:
     return eigenvectors * eigenvalues.clamp(min=0).sqrt()
 
 
-def _fitting_chunk(cotangents: Tensor, active: int) -> int:
+def _fitting_chunk(cotangents: Tensor, active: int, block_bytes: int) -> int:
     """Cotangents whose attention logits and keys and values fit in a block."""
     count, dim, width = cotangents.shape
     bytes_each = count * max(active, width // 4) * cotangents.element_size()
-    return max(1, min(dim, _block_bytes(cotangents) // bytes_each))
+    return max(1, min(dim, block_bytes // bytes_each))
 
 
-def _block_bytes(like: Tensor) -> int:
-    """Bytes to work on at a time on a tensor's device."""
-    if like.device.type == "cpu":
-        return _CPU_BLOCK_BYTES
-    return int(_BLOCK_SHARE * free_bytes(like.device))
+def _block_bytes(device: torch.device) -> int:
+    """Bytes to work on at a time on a device."""
+    return _CPU_BLOCK_BYTES if device.type == "cpu" else int(_BLOCK_SHARE * free_bytes(device))

@@ -19,6 +19,7 @@ from torch import nn
 
 from jepascore_core import store
 from jepascore_core.datasets.base import Item
+from jepascore_core.devices import resolve_device
 from jepascore_core.errors import DatasetError, RunError
 from jepascore_core.jacobian import jacobian_summary
 from jepascore_core.locks import Cancelled, device_lock, hold
@@ -541,3 +542,11 @@ def test_score_dataset_scores_the_real_demo(tmp_path):
     with pytest.raises(Cancelled):
         score_dataset(request, runs_dir=tmp_path, stop=stop, on_stage=stages.append)
     assert stages[-1] == "cancelled"
+
+
+def test_devices_are_named_as_the_machine_has_them():
+    assert resolve_device("cpu") == resolve_device("cpu:0") == torch.device("cpu")
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name, why in (("mps", "float64"), ("cuda:99", "no device 'cuda:99'"), ("toaster", "no device 'toaster'")):
+        with pytest.raises(RunError, match=why):
+            resolve_device(name)

@@ -31,7 +31,7 @@ class RunRequest:
         limit: Most images in total; None takes all.
         seed: Seed of the sample and of the views.
         classes: Class names to keep; None keeps all.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``. Not part of the run's name.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``. Not part of the run's name.
         views: T of eq. (4); 1 is eq. (5).
         pretrained: False gives random weights.
         input_size: Side of the encoder's input in pixels; None takes its own.

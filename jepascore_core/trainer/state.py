@@ -41,7 +41,7 @@ class TrainConfig:
         input_size: Side of the encoder's input in px.
         limit: Most images taken from a dataset (all of them are held in memory).
         seed: Seed of weights, batches, views and slices.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu`` or ``cuda``.
     """
 
     objective: str = "sigreg"

@@ -74,7 +74,7 @@ def _sample() -> RunRequest:
         views = st.number_input(
             "Views", 1, 64, 1, width=90, help="Eq. (4): average over this many augmented views; 1 is eq. (5)."
         )
-        device = st.selectbox("Device", ["auto", "cpu", "cuda", "mps"], width=100)
+        device = st.selectbox("Device", ["auto", "cpu", "cuda"], width=100)
         with st.popover("More", icon=":material/tune:"):
             precision, tolerance, memory_share = _precision()
     names = store.split_classes(classes) or None
