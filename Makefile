@@ -23,6 +23,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.app
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.runner
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_browser.py --screenshots screenshots

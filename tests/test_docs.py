@@ -3,11 +3,12 @@
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.speed import table
+from benchmarks import runner, speed
 from jepascore_core.datasets import DATASETS
 from jepascore_core.encoders.presets import PRESETS
 
@@ -39,8 +40,9 @@ def test_links_and_pictures_exist() -> None:
     assert not [target for target in targets if not (ROOT / target).exists()]
 
 
-def test_the_speed_table_is_the_measured_one() -> None:
-    results = json.loads((ROOT / "benchmarks" / "results" / "speed_cpu.json").read_text())
+@pytest.mark.parametrize(("name", "table"), [("speed_cpu", speed.table), ("runner_cpu", runner.table)])
+def test_the_speed_tables_are_the_measured_ones(name: str, table: Callable[[list], str]) -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
     assert table(results["rows"]) in README
 
 
