@@ -70,6 +70,16 @@ def test_the_error_bar_covers_the_true_error(precision: str, device: str) -> Non
         assert torch.cat(errors).median() > 1e-5  # it does round
 
 
+@pytest.mark.skipif(len(DEVICES) == 1, reason="there is no second device to compare with")
+@pytest.mark.parametrize("precision", ["float32", *ROUNDED])
+@pytest.mark.parametrize("kind", ["registers", "CLIP"])
+def test_devices_agree_within_their_error_bars(kind: str, precision: str) -> None:
+    model, images = built(kind)
+    encoder, images = encoder_of(model.float(), NULL_DIM.get(kind, 2), images[0].shape), images.float()
+    scored = [Ladder(encoder.to(device), (precision,))(images.to(device), torch.ones(2)) for device in DEVICES]
+    assert ((scored[0].scores - scored[1].scores).abs() <= scored[0].errors + scored[1].errors).all()
+
+
 @pytest.mark.parametrize("precision", ROUNDED)
 @pytest.mark.parametrize("kind", ["layer scale", "SwiGLU", "CLIP", "norm before the blocks"])
 def test_rounded_sweeps_are_near_the_exact_one(kind: str, precision: str) -> None:
