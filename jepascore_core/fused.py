@@ -58,34 +58,15 @@ def attention_backward(
     active, chunk, heads, size = wanted.shape
     tokens, width, exact = len(into), max(16, _next_power_of_2(size)), _exactness()
     parts = [part.contiguous() for part in (attention, query, value, output)]
+    warps = 4 if width <= 64 else 8
     kernels.keys_values[(_tiles(tokens, _TOKENS), chunk, heads)](
-        wanted,
-        *parts,
-        into,
-        active,
-        tokens,
-        chunk,
-        heads,
-        into.stride(0),
-        size,
-        width=width,
-        block=_TOKENS,
-        exact=exact,
-    )
+        wanted, *parts, into, active, tokens, chunk, heads, into.stride(0), size,
+        width=width, block=_TOKENS, exact=exact, num_warps=warps, num_stages=2,
+    )  # fmt: skip
     kernels.queries[(active, heads, _tiles(chunk, _ROWS))](
-        wanted,
-        covariance.contiguous(),
-        into,
-        asking,
-        active,
-        chunk,
-        heads,
-        into.stride(0),
-        size,
-        width=width,
-        block=_ROWS,
-        exact=exact,
-    )
+        wanted, covariance.contiguous(), into, asking, active, chunk, heads, into.stride(0), size,
+        width=width, block=_ROWS, exact=exact, num_warps=warps,
+    )  # fmt: skip
 
 
 def after_norm(rows: Tensor, standardised: Tensor, factor: Tensor, target: Tensor, *, add: bool) -> None:
