@@ -55,8 +55,13 @@ def engine_rate(encoder: Encoder, images: torch.Tensor, work: Work) -> float:
     return len(images) / (time.perf_counter() - start)
 
 
-def runner_rate(work: Work) -> float:
-    """Images per second of the runner, from the moment that it has the device to the last part on the disk."""
+def runner_rate(work: Work, scoring: list[float]) -> float:
+    """Images per second of the runner, from the moment that it has the device to the last part on the disk.
+
+    Args:
+        work: The run.
+        scoring: Takes the share of the loop's time that went into scoring, by the run's own clock.
+    """
     began: dict[str, float] = {}
 
     def stage(name: object) -> None:
@@ -65,9 +70,11 @@ def runner_rate(work: Work) -> float:
     with tempfile.TemporaryDirectory() as home:
         run = score_work(Work(**{**_fields(work), "home": Path(home)}), Hooks(threading.Event(), on_stage=stage))
         elapsed = time.perf_counter() - began["scoring"]
-        done = run.progress().done
+        progress = run.progress()
+        done = progress.done
     if done != len(work.dataset.items):
         raise RuntimeError(f"Only {done} of {len(work.dataset.items)} photographs were scored.")
+    scoring.append(progress.stages["score_s"] / sum(progress.stages.values()))
     return done / elapsed
 
 
@@ -85,9 +92,10 @@ def measure(encoder_id: str, count: int, device: str, repeats: int) -> dict[str,
         request = RunRequest(encoder_id, dataset.id, device=device, pretrained=encoder_id.startswith("demo:"))
         work = Work(request, encoder, dataset, resolve_device(device), Path(folder), thumbnail)
         ready = torch.stack([encoder.transform(dataset.read(item)) for item in dataset.items[: min(count, 64)]])
+        scoring: list[float] = []
         methods: dict[str, Callable[[], float]] = {
             "engine": partial(engine_rate, encoder, ready, work),
-            "runner": partial(runner_rate, work),
+            "runner": partial(runner_rate, work, scoring),
         }
         engine_rate(encoder, ready[:1], work)  # warm
         rounds = [{name: method() for name, method in methods.items()} for _ in range(repeats)]
@@ -96,16 +104,20 @@ def measure(encoder_id: str, count: int, device: str, repeats: int) -> dict[str,
     return {
         "encoder": encoder_id, "images": count, "rounds": repeats, "batch_size": work.batch_size,
         "engine_images_per_s": rates["engine"], "runner_images_per_s": rates["runner"], "share": share,
+        "scoring_share": statistics.median(scoring),
     }  # fmt: skip
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| encoder | images | engine alone, images/s | whole run, images/s | share |", "|---|---|---|---|---|"]
+    lines = [
+        "| encoder | images | engine alone, images/s | whole run, images/s | share | of the run's time, scoring |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         lines.append(
             f"| {row['encoder']} | {row['images']:,} | {row['engine_images_per_s']:.3g}"
-            f" | {row['runner_images_per_s']:.3g} | {row['share']:.0%} |"
+            f" | {row['runner_images_per_s']:.3g} | {row['share']:.0%} | {row['scoring_share']:.1%} |"
         )
     return "\n".join(lines)
 
