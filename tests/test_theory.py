@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner, Result
 
 from jepascore_core import theory_grid
+from jepascore_core.__main__ import app
 from jepascore_core.errors import RunError
 from jepascore_core.langevin import energy_test, langevin, uniform_in_box
 from jepascore_core.mixture import random_mixture
@@ -25,7 +27,7 @@ from jepascore_core.trainer.theory import LabStep, LabTraining
 from jepascore_core.trainer.theory_encoder import FEW, LabConfig, LabEncoder
 from jepascore_core.trainer.theory_objectives import LAB_OBJECTIVES, moment_matching, uniformity
 from jepascore_core.trainer.theory_scores import SCORES, correlation, correlations, lab_scores
-from tests.test_cli import ROOT, cli, command
+from tests.test_cli import ROOT, command
 
 TINY = LabConfig(samples=300, steps=6, batch_size=32, width=16, depth=2, held_out=60)
 QUICK = LabConfig(samples=2000, steps=250, batch_size=256, width=64, depth=3, held_out=500, components=3)
@@ -286,21 +288,36 @@ def test_summary_is_a_mean_with_students_interval() -> None:
 # --- the command --------------------------------------------------------------------------------
 
 
+def typed(*arguments: object) -> Result:
+    """The command in this process: what it prints, without waiting for imports."""
+    return CliRunner().invoke(app, ["theory", *map(str, arguments)], env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+
 def test_the_command_prints_the_records_and_resumes(tmp_path: Path) -> None:
-    arguments = ("theory", "--dims", "2,3", "--samples", "50", "--seeds", 2, "--steps", 3, "--runs-dir", tmp_path)
-    done = cli(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
+    arguments = ("--dims", "2,3", "--samples", 50, "--seeds", 2, "--steps", 3, "--runs-dir", tmp_path)
+    done = typed(*arguments, "--json")
+    assert done.exit_code == 0, done.output
     records = json.loads(done.stdout)
     assert [(r["dim"], r["samples"], r["seed"]) for r in records] == [(2, 50, 0), (2, 50, 1), (3, 50, 0), (3, 50, 1)]
     assert all(-1 <= r[name] <= 1 for r in records for name in ("pearson", "spearman", "untrained_corrected_pearson"))
-    again = cli(*arguments)  # the table, from what was kept
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "theory").iterdir()}
+    again = typed(*arguments)  # the table, from what was kept
     assert f"{records[0]['pearson']}" in again.stdout and again.stdout.splitlines()[0].startswith("dim")
+    assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "theory").iterdir()}
 
 
-def test_the_command_refuses_in_a_sentence(tmp_path: Path) -> None:
-    for arguments, words in ((("--dims", "2,x"), "2,x"), (("--objective", "magic"), "uniformity")):
-        done = cli("theory", *arguments, "--runs-dir", tmp_path)
-        assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr and not done.stdout
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--dims", "2,x"), "2,x"),
+        (("--samples", ""), "samples"),
+        (("--objective", "magic"), "uniformity"),
+        (("--break", "it"), "collapsed"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    refused = typed(*arguments, "--runs-dir", tmp_path)
+    assert isinstance(refused.exception, RunError) and words in str(refused.exception) and not refused.stdout
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
