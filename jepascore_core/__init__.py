@@ -13,10 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jepascore_core.datasets import load_dataset as load_dataset
     from jepascore_core.density import corrected_score as corrected_score
     from jepascore_core.density import fit_gaussian as fit_gaussian
     from jepascore_core.density import sphere_score as sphere_score
-    from jepascore_core.datasets import load_dataset as load_dataset
     from jepascore_core.encoders import load_encoder as load_encoder
     from jepascore_core.jacobian import leverage_map as leverage_map
     from jepascore_core.jacobian import singular_values as singular_values
