@@ -49,11 +49,13 @@ def correlations(training: LabTraining) -> dict[str, float]:
         training: After its ``run``.
 
     Returns:
-        ``<score>_pearson`` and ``<score>_spearman`` for each of ``SCORES``, and the same with ``untrained_`` before
-        it; −1 to 1, NaN where a score does not vary.
+        ``<score>_pearson`` and ``<score>_spearman`` for each of ``SCORES``, the same with ``untrained_`` before it, and
+        for ``gaussian``, a baseline without a network: one Gaussian fitted to the training samples. −1 to 1, NaN where
+        a score does not vary.
     """
     truth = training.mixture.log_density(training.held_out)
-    found: dict[str, float] = {}
+    pearson, spearman = correlation(fit_gaussian(training.samples).log_density(training.held_out), truth)
+    found = {"gaussian_pearson": pearson, "gaussian_spearman": spearman}
     for prefix, encoder in (("", training.encoder), ("untrained_", training.untrained)):
         for name, score in lab_scores(encoder, training.samples, training.held_out).items():
             pearson, spearman = correlation(score, truth)
