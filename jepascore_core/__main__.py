@@ -283,8 +283,9 @@ def theory(
 ) -> None:
     """Train small encoders on Gaussian mixtures and correlate their scores with the true log-density (Figure 2).
 
-    `pearson` and `spearman` are those of the raw score, eq. (5), on held-out points; the sphere and corrected scores
-    and the untrained network stand beside it. Each finished experiment is kept; asked again, only the rest is run.
+    `pearson` and `spearman` are those of the raw score, eq. (5), on held-out points. The sphere and corrected scores,
+    the untrained network and a single fitted Gaussian stand beside it. Each finished experiment is kept; asked again,
+    only the rest is run.
     """
     from jepascore_core.processes import stop_on_signals
     from jepascore_core.store import runs_home
@@ -303,7 +304,7 @@ def theory(
     if len(records) < len(configs):
         raise RunError(f"Stopped; {len(records)} of {len(configs)} are kept, and the same command does the rest.")
     columns = ["dim", "samples", "seed", "pearson", "spearman", "sphere_pearson", "corrected_pearson"]
-    _print(records, as_json, [*columns, "untrained_raw_pearson"])
+    _print(records, as_json, [*columns, "untrained_raw_pearson", "gaussian_pearson"])
 
 
 def _whole_numbers(name: str, text: str) -> list[int]:
