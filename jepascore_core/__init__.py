@@ -14,21 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jepascore_core.datasets import load_dataset as load_dataset
+    from jepascore_core.density import corrected_score as corrected_score
+    from jepascore_core.density import fit_gaussian as fit_gaussian
+    from jepascore_core.density import sphere_score as sphere_score
     from jepascore_core.encoders import load_encoder as load_encoder
     from jepascore_core.jacobian import leverage_map as leverage_map
     from jepascore_core.jacobian import singular_values as singular_values
     from jepascore_core.jacobian import singular_vectors as singular_vectors
     from jepascore_core.score import jepa_score as jepa_score
     from jepascore_core.score import views_score as views_score
+    from jepascore_core.score_gradient import score_and_gradient as score_and_gradient
 
 # Loaded on first use: listing runs or asking for help should not wait for torch.
 _HOME = {
+    "corrected_score": "density",
+    "fit_gaussian": "density",
     "jepa_score": "score",
     "leverage_map": "jacobian",
     "load_dataset": "datasets",
     "load_encoder": "encoders",
+    "score_and_gradient": "score_gradient",
     "singular_values": "jacobian",
     "singular_vectors": "jacobian",
+    "sphere_score": "density",
     "views_score": "score",
 }
 __all__ = sorted(_HOME)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("score", "cost", "runs", "show", "export", "encoders", "datasets", "train", "demo")
+COMMANDS = ("score", "cost", "runs", "show", "export", "encoders", "datasets", "train", "theory", "demo")
 
 
 def command(*arguments: object) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import runner, speed
+from benchmarks import runner, speed, theory
 from jepascore_core.datasets import DATASETS
 from jepascore_core.encoders.presets import PRESETS
 
@@ -43,6 +43,12 @@ def test_links_and_pictures_exist() -> None:
 @pytest.mark.parametrize(("name", "table"), [("speed_cpu", speed.table), ("runner_cpu", runner.table)])
 def test_the_speed_tables_are_the_measured_ones(name: str, table: Callable[[list], str]) -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    assert table(results["rows"]) in README
+
+
+@pytest.mark.parametrize("table", [theory.grid_table, theory.objective_table, theory.variant_table])
+def test_the_theorys_tables_are_the_measured_ones(table: Callable[[list], str]) -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "theory.json").read_text())
     assert table(results["rows"]) in README
 
 

@@ -36,18 +36,19 @@ class Terms(NamedTuple):
 Objective = Callable[[Tensor, float, torch.Generator], Terms]
 
 
-def sigreg(views: Tensor, weight: float, generator: torch.Generator) -> Terms:
+def sigreg(views: Tensor, weight: float, generator: torch.Generator, *, slices: int = SLICES) -> Terms:
     """LeJEPA: agreement of views, and embeddings pushed to a standard Gaussian (arXiv:2511.08544).
 
     Args:
         views: Embeddings (V, B, D).
         weight: λ in [0, 1].
         generator: CPU generator; draws the directions on which the samples are compared.
+        slices: How many directions.
 
     Returns:
         The terms.
     """
-    directions = torch.randn(views.shape[-1], SLICES, generator=generator).to(views)
+    directions = torch.randn(views.shape[-1], slices, generator=generator).to(views)
     invariance = (views - views.mean(dim=0)).square().mean()
     regulariser = epps_pulley(views @ (directions / directions.norm(dim=0))).mean()
     return Terms((1 - weight) * invariance + weight * regulariser, invariance, regulariser)

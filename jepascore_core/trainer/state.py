@@ -10,7 +10,7 @@ import math
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,19 @@ class StepRecord:
     elapsed_s: float
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
+class Schedule(Protocol):
+    """A training of known length and highest learning rate."""
+
+    @property
+    def lr(self) -> float:
+        """Highest learning rate."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+
+
+def learning_rate(config: Schedule, step: int) -> float:
     """Linear warm-up over the first 5 % of the steps, then half a cosine down to zero.
 
     Args:
