@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import runner, speed, theory
+from benchmarks import precision, runner, speed, theory
 from jepascore_core.datasets import DATASETS
 from jepascore_core.encoders.presets import PRESETS
 
@@ -40,7 +40,9 @@ def test_links_and_pictures_exist() -> None:
     assert not [target for target in targets if not (ROOT / target).exists()]
 
 
-@pytest.mark.parametrize(("name", "table"), [("speed_cpu", speed.table), ("runner_cpu", runner.table)])
+@pytest.mark.parametrize(
+    ("name", "table"), [("speed_cpu", speed.table), ("runner_cpu", runner.table), ("precision_cpu", precision.table)]
+)
 def test_the_speed_tables_are_the_measured_ones(name: str, table: Callable[[list], str]) -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
     assert table(results["rows"]) in README
