@@ -1,5 +1,7 @@
 """Lower precisions: what they round, the error bar that measures it, and scoring again where it is too wide."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -223,28 +225,24 @@ def test_an_image_that_overflows_goes_up() -> None:
     assert scored.scores.isfinite().all() and scored.errors[1] < scored.errors[0]
 
 
-def test_a_precision_that_misses_more_than_the_tolerance_is_given_up() -> None:
-    def biased(encoder, images, *, precision, **options):
-        summary = jacobian_summary(encoder, images, precision=precision, **options)
-        if precision == "float16":
-            summary.singular_values.mul_(1.1)
-        return summary
+def biased(factor: float, encoder, images, *, precision, **options):
+    """Singular values that float16 gets wrong by a factor."""
+    summary = jacobian_summary(encoder, images, precision=precision, **options)
+    if precision == "float16":
+        summary.singular_values.mul_(factor)
+    return summary
 
+
+def test_a_precision_that_misses_more_than_the_tolerance_is_given_up() -> None:
     encoder, images = encoder_of(convnet(), 0, torch.Size((3, 16, 16))), torch.randn(4, 3, 16, 16)
-    ladder = Ladder(encoder, ("float16", "tf32", "float32"), summarise=biased)
+    ladder = Ladder(encoder, ("float16", "tf32", "float32"), summarise=partial(biased, 1.1))
     ladder.calibrate(images, torch.full((4,), 0.05))
     assert ladder.precisions == ("tf32", "float32")
 
 
 def test_what_calibration_found_is_in_the_bar() -> None:
-    def biased(encoder, images, *, precision, **options):
-        summary = jacobian_summary(encoder, images, precision=precision, **options)
-        if precision == "float16":
-            summary.singular_values.mul_(1.001)
-        return summary
-
     encoder, images = encoder_of(convnet(), 0, torch.Size((3, 16, 16))), torch.randn(4, 3, 16, 16)
-    ladder = Ladder(encoder, ("float16", "float32"), summarise=biased)
+    ladder = Ladder(encoder, ("float16", "float32"), summarise=partial(biased, 1.001))
     before = ladder(images, torch.ones(4)).errors
     ladder.calibrate(images, torch.ones(4))
     added = (ladder(images, torch.ones(4)).errors.square() - before.square()).sqrt()
