@@ -91,7 +91,7 @@ def measure(encoder_id: str, count: int, device: str, repeats: int) -> dict[str,
         encoder = load(encoder_id, device)
         request = RunRequest(encoder_id, dataset.id, device=device, pretrained=encoder_id.startswith("demo:"))
         work = Work(request, encoder, dataset, resolve_device(device), Path(folder), thumbnail)
-        ready = torch.stack([encoder.transform(dataset.read(item)) for item in dataset.items[: min(count, 64)]])
+        ready = torch.stack([encoder.transform(dataset.read(item)) for item in dataset.items[: min(count, 512)]])
         scoring: list[float] = []
         methods: dict[str, Callable[[], float]] = {
             "engine": partial(engine_rate, encoder, ready, work),

@@ -134,24 +134,23 @@ def product_rate(product: Callable[..., torch.Tensor], factors: torch.Tensor) ->
 
 def peak_bytes(method: str, encoder_id: str, count: int, device: str) -> int:
     """Peak memory of one call beyond what the loaded encoder takes, in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.speed", "--peak", method, "--encoders", f"{encoder_id}={count}"]
+    command = [sys.executable, "-m", "benchmarks.speed", "--once", method, "--encoders", f"{encoder_id}={count}"]
     done = subprocess.run([*command, "--device", device], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
+    return int(json.loads(done.stdout.splitlines()[-1])["peak_bytes"])
 
 
-def print_peak(method: str, encoder_id: str, count: int, device: str) -> None:
-    """Child of ``peak_bytes``: run one method once and print what it took."""
+def print_once(method: str, encoder_id: str, count: int, device: str) -> None:
+    """Run one method once, cold, and print what it took: peak memory beyond the loaded encoder, and seconds."""
     encoder = load(encoder_id, device)
     images = random_images(encoder, count)
-    if device.startswith("cuda"):
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.max_memory_allocated()
-        METHODS[method](encoder, images)
-        print(torch.cuda.max_memory_allocated() - before)
-    else:
-        before = resident_peak()
-        METHODS[method](encoder, images)
-        print(resident_peak() - before)
+    peak = torch.cuda.max_memory_allocated if on_gpu else resident_peak
+    before, start = peak(), time.perf_counter()
+    METHODS[method](encoder, images)
+    after, elapsed = peak(), time.perf_counter() - start
+    print(json.dumps({"seconds": elapsed, "peak_bytes": after - before, "peak_with_encoder_bytes": after}))
 
 
 def resident_peak() -> int:
@@ -238,13 +237,13 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without Listing 1, where it would take hours")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=None, help="JSON file; default results/speed_<device>.json")
-    parser.add_argument("--peak", choices=METHODS, help=argparse.SUPPRESS)
+    parser.add_argument("--once", choices=METHODS, help="one call of one method in this process: seconds, peak memory")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "There is a performance drop")  # torch.func takes fused attention row by row
     on_gpu = options.device.startswith("cuda")
     chosen = [entry.rpartition("=")[::2] for entry in options.encoders or (ON_GPU if on_gpu else ON_CPU)]
-    if options.peak:
-        print_peak(options.peak, chosen[0][0], int(chosen[0][1]), options.device)
+    if options.once:
+        print_once(options.once, chosen[0][0], int(chosen[0][1]), options.device)
         return
     usual = [method for method in METHODS if on_gpu or method not in ARITHMETIC]  # a CPU only imitates the others
     methods = list(dict.fromkeys([*([] if options.alone else [BASELINE]), *(options.methods or usual)]))

@@ -329,6 +329,19 @@ def test_reading_ahead_keeps_the_order_and_is_bounded():
     assert got == list(range(50)) and widest <= 2 * 4 + 3
 
 
+def test_readers_start_no_threads_of_their_own_and_leave_the_scoring_its():
+    """More OpenMP threads than cores in a process make every product of the scoring wait for threads to wake up."""
+    before = torch.get_num_threads()
+
+    def read(item):
+        return Loaded(item, error=str(torch.get_num_threads()))
+
+    items = [Item(i, str(i)) for i in range(8)]
+    batches = list(read_ahead(items, read, batch_size=4, workers=2, stop=threading.Event()))
+    assert {loaded.error for batch in batches for loaded in batch} == {"1"}
+    assert torch.get_num_threads() == before
+
+
 def test_decoding_overlaps_with_scoring():
     def read(item):
         time.sleep(0.02)

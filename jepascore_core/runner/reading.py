@@ -11,6 +11,7 @@ from itertools import islice
 
 import torch
 from PIL import Image
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from jepascore_core.datasets.base import Dataset, Item
@@ -117,11 +118,14 @@ def read_ahead(
 
 
 def _give_way() -> None:
-    """Let other threads have the cores first, where the system lets one ask for it (Linux).
+    """Leave the cores to the scoring: it waits for the slowest of its threads at the end of every product.
 
-    A matrix product waits for the slowest of its threads: a reader that takes a core for a moment costs it that
-    moment on every core.
+    A reader works on one core, for OpenMP puts its threads to sleep between products, which then wait for them to wake
+    up, as soon as there are more of them than cores in the whole process. And it works after other threads, where the
+    system lets one ask for it (Linux).
     """
+    torch.get_num_threads()  # sets this thread's number at the first call, and would undo the limit later
+    threadpool_limits(1, user_api="openmp")
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _READERS_NICENESS)
 
