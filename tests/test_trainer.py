@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jepascore_core import trainer
+from jepascore_core import load_dataset, load_encoder, trainer
 from jepascore_core.datasets.demo import demo_dataset
 from jepascore_core.encoders.small import (
     PREPROCESS,
@@ -25,12 +25,12 @@ from jepascore_core.encoders.small import (
 )
 from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.errors import EncoderError, RunError
-from jepascore_core.jacobian import singular_values
+from jepascore_core.jacobian import jacobian_summary, listing1_scores, singular_values
 from jepascore_core.score import jepa_score
 from jepascore_core.separation import separation
 from jepascore_core.trainer import train
 from jepascore_core.trainer.augment import random_view
-from jepascore_core.trainer.data import training_images
+from jepascore_core.trainer.data import split_classes, training_images
 from jepascore_core.trainer.objectives import (
     GAUSSIAN_STATISTIC,
     OBJECTIVES,
@@ -147,7 +147,7 @@ def test_projection_moments_tell_gaussian_from_not() -> None:
 
 def test_views_follow_from_the_generator_and_stay_in_range() -> None:
     images = torch.rand(16, 3, 32, 32, generator=generator())
-    one, same, other = (random_view(images, 24, generator(seed)) for seed in (1, 1, 2))
+    one, same, other = (random_view(images, 24, generator(seed), min_area=0.6, jitter=0.15) for seed in (1, 1, 2))
     assert one.shape == (16, 3, 24, 24)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -156,11 +156,11 @@ def test_views_follow_from_the_generator_and_stay_in_range() -> None:
 
 def test_views_are_mild() -> None:
     grey = torch.full((64, 3, 32, 32), 0.5)
-    views = random_view(grey, 24, generator())
+    views = random_view(grey, 24, generator(), min_area=0.6, jitter=0.15)
     assert views.std(dim=(2, 3)).max() < 1e-4  # crop, mirror and blur leave a flat image flat
     assert (views.mean(dim=(1, 2, 3)) - 0.5).abs().max() <= 0.5 * 0.15 + 1e-4
     ramp = torch.linspace(0, 1, 32).expand(64, 3, 32, 32)
-    seen = random_view(ramp, 24, generator())
+    seen = random_view(ramp, 24, generator(), min_area=0.6, jitter=0.15)
     span = (seen[:, 0, 12, -1] - seen[:, 0, 12, 0]).abs()
     assert span.min() > 0.5  # at least 0.6 of the area, contrast and brightness within 15 %
     assert 10 < (seen[:, 0, 12, -1] > seen[:, 0, 12, 0]).sum() < 54  # about half are mirrored
@@ -193,6 +193,27 @@ def test_a_few_steps_lower_the_loss(objective: str, tmp_path: Path) -> None:
         "e.safetensors",
         "e.training.json",
     ]
+
+
+def test_a_vision_transformer_trains_and_scores(tmp_path: Path) -> None:
+    config = replace(TINY, network="vit", input_size=32, embedding_dim=6, steps=2, precision="bfloat16", lr=1e-3)
+    report = train(config, out=tmp_path / "v.safetensors")
+    encoder = load_encoder(f"file:{report.path}")
+    assert report.done and encoder.spec.pooling == "mean" and encoder.spec.input_size == (3, 32, 32)
+    image = torch.rand(1, 3, 32, 32, generator=generator())
+    found = jepa_score(jacobian_summary(encoder, image).singular_values)
+    assert found.item() == pytest.approx(listing1_scores(encoder.double(), image.double()).item(), abs=1e-3)
+
+
+def test_classes_can_be_held_out(tmp_path: Path) -> None:
+    for name in "abcdef":
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (20, 20), (40 * "abcdef".index(name), 0, 0)).save(tmp_path / name / "0.png")
+    dataset = load_dataset(f"folder:{tmp_path}")
+    assert split_classes(dataset, 3) == (["a", "b", "d", "e"], ["c", "f"])
+    assert split_classes(dataset, 0) == (list("abcdef"), [])
+    images = training_images(dataset, input_size=16, limit=10, seed=0, hold_out_every=3)
+    assert sorted(images[:, 0, 0, 0].tolist()) == [0, 40, 120, 160] and images.shape[-1] == 20
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -274,6 +295,10 @@ def test_seeds_differ(tmp_path: Path) -> None:
         ({"lr": 1e30}, "no longer finite"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"device": "abacus"}, "abacus"),
+        ({"network": "mlp"}, "No network named 'mlp'; there are convnet, vit"),
+        ({"network": "vit", "input_size": 50}, "multiple of the patches"),
+        ({"precision": "int8"}, "float32 or bfloat16"),
+        ({"min_area": 0.0}, "min_area"),
     ],
 )
 def test_senseless_settings_are_refused(changes: dict[str, object], message: str, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""The small convnet that this project trains, and its checkpoint file.
+"""The small encoders that this project trains, a convnet and a Vision Transformer, and their checkpoint file.
 
-The file is safetensors: convolution and linear weights in float16, batch-norm statistics and biases
-in float32 (they are few, and a running variance may lie below float16's range). Its metadata hold,
-as text, the architecture, what built it, its spec and its preprocessing, so that the file alone is
-enough to use the encoder.
+The file is safetensors: weights of more than one axis in float16, norms and biases in float32 (they are few,
+and a running variance may lie below float16's range). Its metadata hold, as text, the architecture, what built
+it, its spec and its preprocessing, so that the file alone is enough to use the encoder.
 """
 
 import json
@@ -21,7 +20,11 @@ from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.errors import EncoderError
 from jepascore_core.files import written_aside
 
-CHANNELS = (24, 48, 96, 192)
+NETWORKS: dict[str, dict[str, Any]] = {
+    "convnet": {"channels": [24, 48, 96, 192]},
+    "vit": {"patch_size": 8, "width": 192, "depth": 8, "heads": 3},
+}
+"""What ``build_small`` takes for the networks that we train, beside ``embedding_dim`` and ``input_size``."""
 
 PREPROCESS = {"input_size": 48, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 """One mean and one std for all channels. Dividing the input by s multiplies every singular value by
@@ -36,7 +39,7 @@ class SmallConvNet(nn.Module):
         embedding_dim: D.
     """
 
-    def __init__(self, channels: tuple[int, ...] = CHANNELS, embedding_dim: int = 16) -> None:
+    def __init__(self, channels: tuple[int, ...], embedding_dim: int) -> None:
         super().__init__()
         widths = (3, *channels)
         self.stages = nn.Sequential(*(_stage(widths[i], widths[i + 1]) for i in range(len(channels))))
@@ -67,15 +70,29 @@ def _stage(width_in: int, width_out: int) -> nn.Sequential:
 
 
 def build_small(config: dict[str, Any]) -> nn.Module:
-    """Build the convnet with fresh weights.
+    """Build an encoder with fresh weights.
 
     Args:
-        config: ``channels`` (list of widths) and ``embedding_dim``.
+        config: ``channels`` (list of widths) and ``embedding_dim`` for the convnet; ``patch_size`` and
+            ``input_size`` (px), ``width``, ``depth``, ``heads`` and ``embedding_dim`` for the Vision Transformer.
 
     Returns:
         The module, in training mode.
     """
-    return SmallConvNet(tuple(config["channels"]), int(config["embedding_dim"]))
+    if "channels" in config:
+        return SmallConvNet(tuple(config["channels"]), int(config["embedding_dim"]))
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(
+        img_size=config["input_size"],
+        patch_size=config["patch_size"],
+        embed_dim=config["width"],
+        depth=config["depth"],
+        num_heads=config["heads"],
+        num_classes=config["embedding_dim"],
+        global_pool="avg",
+        class_token=False,
+    )
 
 
 def save_checkpoint(
@@ -138,7 +155,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def load_small(path: Path) -> nn.Module:
-    """Read the convnet of a checkpoint back, in float32 and eval mode.
+    """Read the encoder of a checkpoint back, in float32 and eval mode.
 
     Args:
         path: A file that ``save_checkpoint`` wrote.
@@ -153,7 +170,7 @@ def load_small(path: Path) -> nn.Module:
 
     metadata = read_metadata(path)
     if metadata["architecture"] != "small":
-        raise EncoderError(f"{path} holds a {metadata['architecture']!r} encoder, not the small convnet.")
+        raise EncoderError(f"{path} holds a {metadata['architecture']!r} encoder, not a small one of ours.")
     with torch.device("meta"):  # no weights are drawn, so the caller's random state stays
         model = build_small(metadata["config"])
     try:

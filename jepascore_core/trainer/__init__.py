@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jepascore_core.datasets.base import Dataset
 from jepascore_core.devices import resolve_device
-from jepascore_core.encoders.small import PREPROCESS, load_small, save_checkpoint
+from jepascore_core.encoders.small import NETWORKS, PREPROCESS, load_small, save_checkpoint
 from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.errors import RunError
 from jepascore_core.files import written_aside
@@ -88,6 +88,7 @@ def train(
         input_size=config.input_size,
         limit=config.limit,
         seed=config.seed,
+        hold_out_every=config.hold_out_every,
     ).to(device)  # (N, 3, S, S) uint8
     if len(images) < 2 * config.batch_size:
         raise RunError(f"Training needs at least two batches of images: {2 * config.batch_size}, not {len(images)}.")
@@ -154,7 +155,7 @@ def _save_encoder(path: Path, model: nn.Module, config: TrainConfig, *, trained:
         family=f"small JEPA ({config.objective})" if trained else "untrained",
         embedding_dim=config.embedding_dim,
         input_size=(3, size, size),
-        pooling="average pool",
+        pooling="mean" if config.network == "vit" else "average pool",
         null_dim=0,
         licence="MIT",
         paper=PAPERS[config.objective],
@@ -188,6 +189,21 @@ def _check(config: TrainConfig, out: Path) -> None:
         raise RunError(f"lr must be above 0, not {config.lr:g}.")
     if not 0 <= config.weight <= 1:
         raise RunError(f"weight must lie between 0 and 1, not {config.weight}.")
-    for name, least in (("steps", 1), ("batch_size", 2), ("embedding_dim", 2), ("input_size", 16), ("limit", 2)):
+    if config.network not in NETWORKS:
+        raise RunError(f"No network named {config.network!r}; there are {', '.join(NETWORKS)}.")
+    if config.precision not in ("float32", "bfloat16"):
+        raise RunError(f"precision must be float32 or bfloat16, not {config.precision!r}.")
+    if not 0 < config.min_area <= 1 or not 0 <= config.jitter < 1:
+        raise RunError("A view shows a share of the image (min_area in (0, 1]) and moves colours by less than all.")
+    if config.network == "vit" and config.input_size % NETWORKS["vit"]["patch_size"]:
+        raise RunError(f"input_size must be a multiple of the patches' side, not {config.input_size}.")
+    for name, least in (
+        ("steps", 1),
+        ("batch_size", 2),
+        ("embedding_dim", 2),
+        ("input_size", 16),
+        ("limit", 2),
+        ("hold_out_every", 0),
+    ):
         if getattr(config, name) < least:
             raise RunError(f"{name} must be at least {least}, not {getattr(config, name)}.")

@@ -11,7 +11,9 @@ from jepascore_core.errors import ImageError
 VIEW_MARGIN = 4 / 3  # images are kept this much larger than the encoder's input, to crop views from
 
 
-def training_images(source: str | Dataset, *, input_size: int, limit: int, seed: int) -> Tensor:
+def training_images(
+    source: str | Dataset, *, input_size: int, limit: int, seed: int, hold_out_every: int = 0
+) -> Tensor:
     """Read the images to train on, square, a third larger than the encoder's input.
 
     Args:
@@ -19,9 +21,11 @@ def training_images(source: str | Dataset, *, input_size: int, limit: int, seed:
         input_size: Side of the encoder's input in px.
         limit: Most images to take.
         seed: Seed of the sample when there are more.
+        hold_out_every: See ``split_classes``.
 
     Returns:
-        (N, 3, S, S) uint8 on the CPU, S = 4/3 · input size; images that cannot be read are left out.
+        (N, 3, S, S) uint8 on the CPU, S = 4/3 · input size, or the side of the first image if it lies between that
+        and the input size; images that cannot be read are left out.
     """
     size = round(input_size * VIEW_MARGIN)
     if source == "demo:photos":
@@ -32,15 +36,34 @@ def training_images(source: str | Dataset, *, input_size: int, limit: int, seed:
         from jepascore_core.datasets import load_dataset
 
         source = load_dataset(source)
-    pixels = []
-    for item in sample(source.items, limit=limit, seed=seed):
+    pixels: list[np.ndarray] = []
+    classes, _ = split_classes(source, hold_out_every)
+    for item in sample(source.items, limit=limit, seed=seed, classes=classes):
         try:
-            pixels.append(np.asarray(square(source.read(item), size)))
+            image = source.read(item)
         except ImageError:
             continue
+        if not pixels:
+            size = min(size, max(input_size, min(image.size)))
+        pixels.append(np.asarray(square(image, size)))
     if not pixels:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+
+
+def split_classes(dataset: Dataset, hold_out_every: int) -> tuple[list[str], list[str]]:
+    """Split a dataset's classes in those to train on and those held out.
+
+    Args:
+        dataset: Any.
+        hold_out_every: n holds out every n-th class by name, from the n-th on; 0 none.
+
+    Returns:
+        Names of the classes to train on and of those held out, sorted.
+    """
+    names = sorted({item.class_name for item in dataset.items})
+    held_out = names[hold_out_every - 1 :: hold_out_every] if hold_out_every else []
+    return [name for name in names if name not in held_out], held_out
 
 
 def embed(model: nn.Module, images: Tensor, input_size: int) -> Tensor:

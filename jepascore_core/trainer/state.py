@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from jepascore_core.encoders.small import CHANNELS, build_small
+from jepascore_core.encoders.small import NETWORKS, build_small
 from jepascore_core.errors import RunError
 from jepascore_core.files import written_aside
 from jepascore_core.trainer.augment import random_view
@@ -23,7 +23,6 @@ from jepascore_core.trainer.data import normalise
 from jepascore_core.trainer.objectives import OBJECTIVES
 
 WARM_UP_SHARE = 0.05
-WEIGHT_DECAY = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,12 @@ class TrainConfig:
         embedding_dim: D.
         input_size: Side of the encoder's input in px.
         limit: Most images taken from a dataset (all of them are held in memory).
+        hold_out_every: n leaves out every n-th class by name, 0 none.
+        network: ``convnet`` or ``vit``, see ``encoders.small.NETWORKS``.
+        min_area: Least share of the image that a view shows.
+        jitter: How far brightness, contrast and saturation of a view move, as a share.
+        weight_decay: Of AdamW.
+        precision: ``float32`` or ``bfloat16``, of the products in the network; the objective is float32.
         seed: Seed of weights, batches, views and slices.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
@@ -53,6 +58,12 @@ class TrainConfig:
     embedding_dim: int = 16
     input_size: int = 48
     limit: int = 20_000
+    hold_out_every: int = 0
+    network: str = "convnet"
+    min_area: float = 0.6
+    jitter: float = 0.15
+    weight_decay: float = 0.01
+    precision: str = "float32"
     seed: int = 0
     device: str = "auto"
 
@@ -104,7 +115,7 @@ class TrainingState:
         self.config = config
         self.data_digest = data_digest
         self.model = model
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=WEIGHT_DECAY)
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.step = 0
         self.elapsed_s = 0.0
         self.history: list[StepRecord] = []
@@ -185,8 +196,13 @@ def take_step(state: TrainingState, images: Tensor, elapsed_s: float) -> StepRec
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     batch = torch.randperm(len(images), generator=generator)[: config.batch_size].to(images.device)
     pixels = images[batch].float() / 255
-    views = torch.cat([normalise(random_view(pixels, config.input_size, generator)) for _ in range(2)])
-    embeddings = state.model(views).view(2, len(batch), -1)  # (V, B, D)
+    drawn = (
+        random_view(pixels, config.input_size, generator, min_area=config.min_area, jitter=config.jitter)
+        for _ in range(2)
+    )
+    views = torch.cat([normalise(view) for view in drawn])
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        embeddings = state.model(views).float().view(2, len(batch), -1)  # (V, B, D)
     terms = OBJECTIVES[config.objective](embeddings, config.weight, generator)
     rate = learning_rate(config, step)
     for group in state.optimiser.param_groups:
@@ -205,4 +221,6 @@ def take_step(state: TrainingState, images: Tensor, elapsed_s: float) -> StepRec
 
 def model_config(config: TrainConfig) -> dict[str, Any]:
     """What ``build_small`` takes for a training's encoder."""
-    return {"channels": list(CHANNELS), "embedding_dim": config.embedding_dim}
+    network = NETWORKS[config.network]
+    sizes = {} if config.network == "convnet" else {"input_size": config.input_size}
+    return {**network, **sizes, "embedding_dim": config.embedding_dim}
