@@ -124,13 +124,20 @@ def embedding_figure(path: Path, eigenvalues: dict[str, list[float]], projection
         projections: Random projections of its embeddings, any shape, standardised.
     """
     image, draw = canvas(860, 300)
-    colours = ["#2F6FDE", "#7FA6EA", "#7FA6EA", "#D9541E", "#6E7075"]
-    panel = Panel(draw, (60, 40, 330, 240), (1, 16), (1e-3, 10), log_y=True)
-    panel.axes([1, 4, 8, 12, 16], [0.001, 0.01, 0.1, 1, 10], "component", "covariance eigenvalue (log scale)")
-    for (name, values), colour in reversed(list(zip(eigenvalues.items(), colours, strict=True))):
+    kinds = {"VICReg": "#D9541E", "untrained": "#6E7075", next(iter(eigenvalues)): "#2F6FDE"}
+    size = len(next(iter(eigenvalues.values())))
+    panel = Panel(draw, (60, 40, 330, 240), (1, size), (1e-3, 10), log_y=True)
+    panel.axes(
+        [1, *(size * quarter // 4 for quarter in (1, 2, 3, 4))],
+        [0.001, 0.01, 0.1, 1, 10],
+        "component",
+        "covariance eigenvalue (log scale)",
+    )
+    for name, values in reversed(eigenvalues.items()):
+        colour = kinds.get(name, "#7FA6EA")
         panel.curve(range(1, len(values) + 1), values, colour, width=3 if name == next(iter(eigenvalues)) else 2)
         if "seed" not in name:
-            panel.label(16, values[-1], name, colour, shift=6)
+            panel.label(size, values[-1], name, colour, shift=6)
     heights, edges = np.histogram(projections, bins=60, range=(-4, 4), density=True)
     centres = (edges[1:] + edges[:-1]) / 2
     panel = Panel(draw, (520, 40, 830, 240), (-4, 4), (0, 0.5))
@@ -161,9 +168,10 @@ def scores_figure(path: Path, panels: dict[str, dict[str, np.ndarray]]) -> None:
         ticks = np.arange(np.ceil(low / 10) * 10, high, 10).tolist()
         panel.axes(ticks, [], "JEPA-SCORE (nats), higher is likelier", f"{name}: density")
         for key, curve in curves.items():
-            panel.curve(grid.tolist(), curve.tolist(), COLOURS[key])
+            colour = COLOURS.get(key, MUTED)
+            panel.curve(grid.tolist(), curve.tolist(), colour)
             peak = int(curve.argmax())
-            panel.label(float(grid[peak]), float(curve[peak]), key, COLOURS[key], anchor="mb")
+            panel.label(float(grid[peak]), float(curve[peak]), key, colour, anchor="mb")
     save(image, path)
 
 

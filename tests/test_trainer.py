@@ -196,13 +196,21 @@ def test_a_few_steps_lower_the_loss(objective: str, tmp_path: Path) -> None:
 
 
 def test_a_vision_transformer_trains_and_scores(tmp_path: Path) -> None:
-    config = replace(TINY, network="vit", input_size=32, embedding_dim=6, steps=2, precision="bfloat16", lr=1e-3)
+    config = replace(
+        TINY, network="vit", input_size=32, embedding_dim=6, steps=2, precision="bfloat16", lr=1e-3, patch_drop=0.5
+    )
     report = train(config, out=tmp_path / "v.safetensors")
     encoder = load_encoder(f"file:{report.path}")
     assert report.done and encoder.spec.pooling == "mean" and encoder.spec.input_size == (3, 32, 32)
     image = torch.rand(1, 3, 32, 32, generator=generator())
     found = jepa_score(jacobian_summary(encoder, image).singular_values)
     assert found.item() == pytest.approx(listing1_scores(encoder.double(), image.double()).item(), abs=1e-3)
+
+
+def test_dropped_patches_follow_from_the_step(tmp_path: Path) -> None:
+    config = replace(TINY, network="vit", input_size=32, steps=3, patch_drop=0.5)
+    losses = [[r.loss for r in train(config, out=tmp_path / f"{i}.safetensors").history] for i in range(2)]
+    assert losses[0] == losses[1]
 
 
 def test_classes_can_be_held_out(tmp_path: Path) -> None:

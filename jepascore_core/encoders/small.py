@@ -22,7 +22,7 @@ from jepascore_core.files import written_aside
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "convnet": {"channels": [24, 48, 96, 192]},
-    "vit": {"patch_size": 8, "width": 192, "depth": 8, "heads": 3},
+    "vit": {"patch_size": 8, "width": 192, "depth": 6, "heads": 3},
 }
 """What ``build_small`` takes for the networks that we train, beside ``embedding_dim`` and ``input_size``."""
 
@@ -74,7 +74,8 @@ def build_small(config: dict[str, Any]) -> nn.Module:
 
     Args:
         config: ``channels`` (list of widths) and ``embedding_dim`` for the convnet; ``patch_size`` and
-            ``input_size`` (px), ``width``, ``depth``, ``heads`` and ``embedding_dim`` for the Vision Transformer.
+            ``input_size`` (px), ``width``, ``depth``, ``heads`` and ``embedding_dim`` for the Vision Transformer, and
+            maybe ``patch_drop``, the share of patches that a view leaves out in training.
 
     Returns:
         The module, in training mode.
@@ -92,6 +93,7 @@ def build_small(config: dict[str, Any]) -> nn.Module:
         num_classes=config["embedding_dim"],
         global_pool="avg",
         class_token=False,
+        patch_drop_rate=config.get("patch_drop", 0.0),
     )
 
 

@@ -195,6 +195,8 @@ def _check(config: TrainConfig, out: Path) -> None:
         raise RunError(f"precision must be float32 or bfloat16, not {config.precision!r}.")
     if not 0 < config.min_area <= 1 or not 0 <= config.jitter < 1:
         raise RunError("A view shows a share of the image (min_area in (0, 1]) and moves colours by less than all.")
+    if not 0 <= config.patch_drop < 1 or (config.patch_drop and config.network != "vit"):
+        raise RunError(f"patch_drop must be in [0, 1), and 0 without patches, not {config.patch_drop}.")
     if config.network == "vit" and config.input_size % NETWORKS["vit"]["patch_size"]:
         raise RunError(f"input_size must be a multiple of the patches' side, not {config.input_size}.")
     for name, least in (

@@ -43,6 +43,7 @@ class TrainConfig:
         network: ``convnet`` or ``vit``, see ``encoders.small.NETWORKS``.
         min_area: Least share of the image that a view shows.
         jitter: How far brightness, contrast and saturation of a view move, as a share.
+        patch_drop: Share of its patches that each view leaves out, for the Vision Transformer; 0 to below 1.
         weight_decay: Of AdamW.
         precision: ``float32`` or ``bfloat16``, of the products in the network; the objective is float32.
         seed: Seed of weights, batches, views and slices.
@@ -62,6 +63,7 @@ class TrainConfig:
     network: str = "convnet"
     min_area: float = 0.6
     jitter: float = 0.15
+    patch_drop: float = 0.0
     weight_decay: float = 0.01
     precision: str = "float32"
     seed: int = 0
@@ -201,7 +203,11 @@ def take_step(state: TrainingState, images: Tensor, elapsed_s: float) -> StepRec
         for _ in range(2)
     )
     views = torch.cat([normalise(view) for view in drawn])
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with (
+        torch.random.fork_rng(devices=[images.device] if images.is_cuda else []),
+        torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"),
+    ):
+        torch.manual_seed(config.seed * 1_000_003 + step)  # decides which patches are left out
         embeddings = state.model(views).float().view(2, len(batch), -1)  # (V, B, D)
     terms = OBJECTIVES[config.objective](embeddings, config.weight, generator)
     rate = learning_rate(config, step)
@@ -222,5 +228,6 @@ def take_step(state: TrainingState, images: Tensor, elapsed_s: float) -> StepRec
 def model_config(config: TrainConfig) -> dict[str, Any]:
     """What ``build_small`` takes for a training's encoder."""
     network = NETWORKS[config.network]
-    sizes = {} if config.network == "convnet" else {"input_size": config.input_size}
-    return {**network, **sizes, "embedding_dim": config.embedding_dim}
+    if config.network == "vit":
+        network = {**network, "input_size": config.input_size, "patch_drop": config.patch_drop}
+    return {**network, "embedding_dim": config.embedding_dim}

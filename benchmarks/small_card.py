@@ -1,0 +1,290 @@
+"""Train ``demo:jepa-small`` and its VICReg twin on Tiny-ImageNet, and make every number of their model card.
+
+    python -m benchmarks.small_card --images tiny-imagenet.parquet --work FOLDER [--sets cifar10=parquet:… …]
+
+trains what is not yet in ``--work`` (hours on two CPU cores; stopped, the same command resumes), judges both encoders
+and the untrained network on classes that no training step has seen and on other sets of images, and writes
+``benchmarks/results/jepa_small.json``, the figures beside the card and the tables between the card's marks.
+``--probe`` runs the short trainings that chose the settings instead, and writes ``jepa_small_probes.json``. The file of
+images has columns ``image`` (bytes) and ``label``; 64 px.
+"""
+
+import argparse
+import json
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.stats import spearmanr
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+
+from benchmarks import demo_figures as figures
+from benchmarks.demo_card import ROOT, WEIGHTS, compared, rounded, scores, total_variation
+from jepascore_core import load_dataset
+from jepascore_core.datasets.base import Dataset, Item, sample
+from jepascore_core.encoders.small import load_small, small_transform
+from jepascore_core.trainer import StepRecord, TrainConfig, train
+from jepascore_core.trainer.data import split_classes
+from jepascore_core.trainer.objectives import (
+    SLICES,
+    covariance_eigenvalues,
+    effective_rank,
+    projection_moments,
+)
+
+RESULTS = ROOT / "benchmarks" / "results"
+CARD = WEIGHTS / "jepa-small.md"
+TRAINED, TWIN, UNTRAINED = "jepa-small", "jepa-small-vicreg", "jepa-small-untrained"
+NEIGHBOURS = 10
+MOST = 500  # images of each other set
+DEMO_SETS = {name: f"demo:{name}" for name in ("digits", "galaxies", "histology")}
+
+SETTINGS = TrainConfig(
+    steps=3000, batch_size=256, lr=1e-3, weight=0.1, embedding_dim=64, input_size=64, limit=24_000, hold_out_every=10,
+    network="vit", min_area=0.3, jitter=0.3, patch_drop=0.5, weight_decay=0.05, precision="float32",
+)  # fmt: skip
+PROBE = {"steps": 200, "batch_size": 128}
+PROBES: dict[str, dict[str, Any]] = {
+    "as chosen": {},
+    "weight 0.5": {"weight": 0.5},
+    "weight 0.02": {"weight": 0.02},
+    "D = 32": {"embedding_dim": 32},
+    "D = 128": {"embedding_dim": 128},
+    "mild crops": {"min_area": 0.6, "jitter": 0.15},
+    "no patch left out": {"patch_drop": 0.0},
+    "lr 3e-3": {"lr": 3e-3},
+    "VICReg": {"objective": "vicreg", "weight": 0.5},
+}
+
+
+class Judged:
+    """Held-out classes of the training's dataset, as images and labels.
+
+    Args:
+        dataset: The whole dataset.
+        hold_out_every: As the training took it.
+    """
+
+    def __init__(self, dataset: Dataset, hold_out_every: int) -> None:
+        names = split_classes(dataset, hold_out_every)[1]
+        self.items: list[Item] = sample(dataset.items, classes=names)  # classes in turn
+        self.images = [dataset.read(item) for item in self.items]
+        self.labels = np.array([names.index(item.class_name) for item in self.items])
+        self.classes = len(names)
+        self.first_half = np.arange(len(self.items)) // self.classes % 2 == 0  # of every class
+
+    def knn_accuracy(self, vectors: Tensor) -> float:
+        """Accuracy of k nearest neighbours (cosine, mean taken off), each half judged by the other, 0 to 1."""
+        centred = (vectors - vectors.mean(dim=0)).flatten(1).numpy()
+        right = []
+        for asked in (self.first_half, ~self.first_half):
+            classifier = KNeighborsClassifier(NEIGHBOURS, metric="cosine", weights="distance")
+            classifier.fit(centred[~asked], self.labels[~asked])
+            right.append(float((classifier.predict(centred[asked]) == self.labels[asked]).mean()))
+        return float(np.mean(right))
+
+
+def inputs(images: list[Image.Image]) -> Tensor:
+    """Images as the encoders take them, (N, 3, 64, 64)."""
+    transform = small_transform({"input_size": 64, "mean": [0.5] * 3, "std": [0.25] * 3})
+    return torch.stack([transform(image) for image in images])
+
+
+def embed_all(path: Path, pixels: Tensor) -> Tensor:
+    """Embeddings (N, D) of normalised inputs."""
+    encoder = load_small(path)
+    with torch.inference_mode():
+        return torch.cat([encoder(batch) for batch in pixels.split(256)])
+
+
+def shape_of(embeddings: Tensor) -> dict[str, Any]:
+    """How near embeddings (N, D) are to a standard Gaussian."""
+    eigenvalues = covariance_eigenvalues(embeddings)
+    median = eigenvalues.median()
+    within = (eigenvalues <= 4 * median) & (eigenvalues >= median / 4)
+    return {
+        "eigenvalues": rounded(eigenvalues),
+        "within_factor_4": float(within.double().mean()),
+        "effective_rank_share": effective_rank(eigenvalues) / len(eigenvalues),
+        "projections": {name: round(value, 4) for name, value in projection_moments(embeddings).items()},
+    }
+
+
+def probe(dataset: Dataset, judged: Judged, work: Path) -> None:
+    """Train briefly with each setting, and write what came of it."""
+    pixels, rows = inputs(judged.images), []
+    for name, changes in PROBES.items():
+        config = replace(SETTINGS, **{**PROBE, **changes})
+        path = work / "probes" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.safetensors"
+        if not path.exists():
+            train(config, out=path, dataset=dataset)
+        record = json.loads(path.with_name(f"{path.stem}.training.json").read_text())
+        embeddings = embed_all(path, pixels)
+        found = shape_of(embeddings)
+        facts = {key: found[key] for key in ("within_factor_4", "effective_rank_share")}
+        rows.append({"probe": name, "knn": judged.knn_accuracy(embeddings), "seconds": record["elapsed_s"]} | facts)
+        print(rows[-1], flush=True)
+    (RESULTS / "jepa_small_probes.json").write_text(
+        json.dumps({"settings": asdict(SETTINGS) | PROBE, "rows": rows}, indent=1) + "\n"
+    )
+
+
+def judge(path: Path, judged: Judged, sets: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Everything the card says of one encoder, and its scores by set; ``photos`` are the held-out classes."""
+    found = {name: scores(path, pixels) for name, pixels in sets.items()}
+    by_set = {name: values for name, (values, _) in found.items()}
+    numbers = shape_of(found["photos"][1]) | {
+        "knn": judged.knn_accuracy(found["photos"][1]),
+        "score_quantiles_5_50_95": {
+            name: rounded(np.quantile(value, [0.05, 0.5, 0.95]), 2) for name, value in by_set.items()
+        },
+        "auroc": {name: compared(by_set["photos"], by_set[name]) for name in sets if name != "photos"},
+    }
+    return numbers, by_set
+
+
+def controls(sets: dict[str, Tensor], trained: np.ndarray) -> dict[str, Any]:
+    """What plain image statistics do in the score's place."""
+    values = {name: (pixels * 0.25 + 0.5).clamp(0, 1) for name, pixels in sets.items()}
+    statistics: dict[str, Callable[[Tensor], Tensor]] = {
+        "brightness": lambda x: x.mean(dim=(1, 2, 3)),
+        "total variation": total_variation,
+    }
+    return {
+        title: {
+            "auroc": {
+                name: compared(statistic(values["photos"]).numpy(), statistic(x).numpy())["auroc"]
+                for name, x in values.items()
+                if name != "photos"
+            },
+            "spearman_within_photos": round(float(spearmanr(trained, statistic(values["photos"]).numpy())[0]), 3),
+        }
+        for title, statistic in statistics.items()
+    }
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """Spearman correlation of two encoders' scores of the same images, with a bootstrap 95 % interval."""
+    dice = np.random.default_rng(0)
+    draws = [dice.integers(len(a), size=len(a)) for _ in range(1000)]
+    low, high = np.quantile([spearmanr(a[draw], b[draw])[0] for draw in draws], [0.025, 0.975])
+    return {
+        "spearman": round(float(spearmanr(a, b)[0]), 3), "low": round(float(low), 3), "high": round(float(high), 3)
+    }  # fmt: skip
+
+
+def tables(numbers: dict[str, Any]) -> str:
+    """The card's tables in Markdown."""
+    encoders, knn = numbers["encoders"], numbers["knn_pixels"]
+    lines = [
+        "| encoder | eigenvalues within 4 × of their median | effective rank / D | projections: KS, excess kurtosis"
+        " | k-NN accuracy |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in encoders.items():
+        moments = row["projections"]
+        lines.append(
+            f"| {name} | {row['within_factor_4']:.0%} | {row['effective_rank_share']:.0%}"
+            f" | {moments['ks']:.3f}, {moments['excess_kurtosis']:+.2f} | {row['knn']:.1%} |"
+        )
+    lines += [
+        f"| pixels, 8 × 8 means | – | – | – | {knn['means']:.1%} |",
+        f"| chance | – | – | – | {1 / numbers['classes']:.1%} |",
+    ]
+    names = list(encoders[TRAINED]["auroc"])
+    lines += ["", "| AUROC of photos above | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for encoder, row in encoders.items():
+        cells = " | ".join("{auroc:.2f} ({low:.2f}–{high:.2f})".format(**row["auroc"][name]) for name in names)
+        lines.append(f"| {encoder} | {cells} |")
+    for title, row in numbers["controls"].items():
+        lines.append(f"| {title} alone | " + " | ".join(f"{row['auroc'][name]:.2f}" for name in names) + " |")
+    within = {title: row["spearman_within_photos"] for title, row in numbers["controls"].items()}
+    twins = "; ".join(
+        f"{name} {row['spearman']:.2f} ({row['low']:.2f}–{row['high']:.2f})" for name, row in numbers["twins"].items()
+    )
+    lines += [
+        "",
+        f"Rank correlation of the twins' scores: {twins}.",
+        "",
+        f"Rank correlation of {TRAINED}'s score within the held-out photos with brightness {within['brightness']:.2f}, "
+        f"with total variation {within['total variation']:.2f}.",
+    ]
+    return "\n".join(lines).replace(" -", " −")
+
+
+def draw(work: Path, numbers: dict[str, Any], by_set: dict[str, dict[str, np.ndarray]], embeddings: Tensor) -> None:
+    """All figures of the card."""
+    records = {name: json.loads((work / f"{name}.training.json").read_text()) for name in (TRAINED, TWIN)}
+    figures.loss_figure(WEIGHTS / f"{TRAINED}-loss.png", {TRAINED: records[TRAINED]})
+    directions = torch.randn(embeddings.shape[1], SLICES, generator=torch.Generator().manual_seed(0))
+    projected = embeddings @ (directions / directions.norm(dim=0))
+    standard = ((projected - projected.mean(0)) / projected.std(0)).numpy()
+    names = {TRAINED: "SIGReg", TWIN: "VICReg", UNTRAINED: "untrained"}
+    eigenvalues = {title: numbers["encoders"][name]["eigenvalues"] for name, title in names.items()}
+    figures.embedding_figure(WEIGHTS / f"{TRAINED}-embedding.png", eigenvalues, standard)
+    shown = {title: by_set[name] for title, name in (("trained", TRAINED), ("untrained", UNTRAINED))}
+    figures.scores_figure(WEIGHTS / f"{TRAINED}-scores.png", shown)
+
+
+def trained(dataset: Dataset, work: Path) -> None:
+    """Train both twins unless they are there."""
+
+    def told(name: str, record: StepRecord) -> None:
+        if record.step % 25 == 0:
+            print(f"{name} {record.step} loss {record.loss:.4f} {record.elapsed_s:.0f} s", flush=True)
+
+    for name, config in ((TRAINED, SETTINGS), (TWIN, replace(SETTINGS, **PROBES["VICReg"]))):
+        if not (work / f"{name}.safetensors").exists():
+            train(config, out=work / f"{name}.safetensors", dataset=dataset, on_step=partial(told, name))
+
+
+def main() -> None:
+    """Train, judge, and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=Path, required=True, help="Tiny-ImageNet as a Parquet file")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the trainings; made when absent")
+    parser.add_argument("--sets", nargs="*", default=[], help="more sets to score, name=dataset id")
+    parser.add_argument("--probe", action="store_true", help="run the short trainings that chose the settings")
+    options = parser.parse_args()
+    dataset = load_dataset(f"parquet:{options.images}")
+    judged = Judged(dataset, SETTINGS.hold_out_every)
+    if options.probe:
+        probe(dataset, judged, options.work)
+        return
+    trained(dataset, options.work)
+    paths = {name: options.work / f"{name}.safetensors" for name in (TRAINED, TWIN, UNTRAINED)}
+    sets = {"photos": inputs(judged.images)}
+    for name, dataset_id in {**DEMO_SETS, **dict(entry.split("=", 1) for entry in options.sets)}.items():
+        other = load_dataset(dataset_id)
+        sets[name] = inputs([other.read(item) for item in sample(other.items, limit=MOST)])
+    found = {name: judge(path, judged, sets) for name, path in paths.items()}
+    by_set = {name: values for name, (_, values) in found.items()}
+    means = torch.nn.functional.adaptive_avg_pool2d(sets["photos"], 8)
+    numbers = {
+        "encoders": {name: row for name, (row, _) in found.items()},
+        "knn_pixels": {"pixels": judged.knn_accuracy(sets["photos"]), "means": judged.knn_accuracy(means)},
+        "classes": judged.classes,
+        "images": {name: len(pixels) for name, pixels in sets.items()},
+        "twins": {name: agreement(by_set[TRAINED][name], by_set[TWIN][name]) for name in sets},
+        "controls": controls(sets, by_set[TRAINED]["photos"]),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+    (RESULTS / "jepa_small.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    draw(options.work, numbers, by_set, embed_all(paths[TRAINED], sets["photos"]))
+    marks = re.compile(r"(?<=<!-- numbers -->\n).*?(?=<!-- end of numbers -->)", re.DOTALL)
+    if CARD.exists():
+        text = CARD.read_text(encoding="utf-8")
+        CARD.write_text(marks.sub(lambda _: f"\n{tables(numbers)}\n\n", text), encoding="utf-8")
+    print(tables(numbers))
+
+
+if __name__ == "__main__":
+    main()
