@@ -49,7 +49,7 @@ DEMO_SETS = {name: f"demo:{name}" for name in ("digits", "galaxies", "histology"
 
 SETTINGS = TrainConfig(
     steps=3000, batch_size=256, lr=1e-3, weight=0.1, embedding_dim=64, input_size=64, limit=24_000, hold_out_every=10,
-    network="vit", min_area=0.3, jitter=0.3, patch_drop=0.5, weight_decay=0.05, precision="float32",
+    network="vit", min_area=0.3, jitter=0.3, patch_drop=0.5, weight_decay=0.05, precision="bfloat16",
 )  # fmt: skip
 PROBE = {"steps": 200, "batch_size": 128}
 PROBES: dict[str, dict[str, Any]] = {

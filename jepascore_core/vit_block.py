@@ -32,6 +32,9 @@ class Seen:
     slope: Tensor  # of the MLP's gate, (N, m)
 
 
+_ROWS_BEFORE_MAPS = 0.5  # D / d up to which the MLP is applied row by row: 4Ddm against 2d²m + 2Dd² of its maps
+
+
 @dataclass(frozen=True)
 class Weights:
     """One block's weights in the arithmetic of the sweep, with what surrounds them folded in.
@@ -116,6 +119,9 @@ def through_mlp(cotangents: Tensor, weights: Weights, seen: Seen, active: Tensor
     """
     up, down, width = weights.up, weights.down, len(weights.up)
     factor = (seen.r2 * weights.mlp_undo).to(up.dtype)
+    if cotangents.shape[1] <= _ROWS_BEFORE_MAPS * width:
+        _row_by_row(cotangents, weights, seen, active, factor, block_bytes)
+        return
     together = max(1, block_bytes // (up.numel() * up.element_size()))
     for tokens in active.split(together):
         slope, x2, r2 = seen.slope[tokens].unsqueeze(1), seen.x2[tokens], factor[tokens]
@@ -127,6 +133,21 @@ def through_mlp(cotangents: Tensor, weights: Weights, seen: Seen, active: Tensor
             maps = linear((up * slope).flatten(0, 1), down).view(-1, width, width)  # rows: norm2's input
             maps = _after_norm(maps.mT, x2, r2).mT
         add_linear_each(cotangents, tokens, maps)
+
+
+def _row_by_row(
+    cotangents: Tensor, weights: Weights, seen: Seen, active: Tensor, factor: Tensor, block_bytes: int
+) -> None:
+    """``through_mlp`` without a map for each token, which costs more than it saves where D is small beside d."""
+    dim, hidden = cotangents.shape[1], weights.up.shape[1]
+    widening = weights.down.mT.contiguous()  # (m, d)
+    for tokens in active.split(max(1, block_bytes // (dim * hidden * cotangents.element_size()))):
+        rows = cotangents[tokens]  # (T, D, d)
+        inner = (
+            linear(rows.flatten(0, 1), widening).view(len(tokens), dim, hidden).mul_(seen.slope[tokens].unsqueeze(1))
+        )
+        change = linear(inner.flatten(0, 1), weights.up).view(len(tokens), dim, -1)
+        cotangents[tokens] = rows.add_(_after_norm(change, seen.x2[tokens], factor[tokens]))
 
 
 def through_attention(cotangents: Tensor, weights: Weights, seen: Seen, active: Tensor, chunk_size: int) -> None:
