@@ -139,7 +139,7 @@ def peak_bytes(method: str, encoder_id: str, count: int, device: str) -> int:
     return int(json.loads(done.stdout.splitlines()[-1])["peak_bytes"])
 
 
-def print_once(method: str, encoder_id: str, count: int, device: str) -> None:
+def print_once(method: str, encoder_id: str, count: int, device: str, out: Path | None) -> None:
     """Run one method once, cold, and print what it took: peak memory beyond the loaded encoder, and seconds."""
     encoder = load(encoder_id, device)
     images = random_images(encoder, count)
@@ -150,7 +150,11 @@ def print_once(method: str, encoder_id: str, count: int, device: str) -> None:
     before, start = peak(), time.perf_counter()
     METHODS[method](encoder, images)
     after, elapsed = peak(), time.perf_counter() - start
-    print(json.dumps({"seconds": elapsed, "peak_bytes": after - before, "peak_with_encoder_bytes": after}))
+    taken = {"seconds": elapsed, "peak_bytes": after - before, "peak_with_encoder_bytes": after}
+    print(json.dumps(taken))
+    if out:
+        row = {"encoder": encoder_id, "method": method, "images": count, **taken}
+        out.write_text(json.dumps({"environment": environment(device), "rows": [row]}, indent=2) + "\n")
 
 
 def resident_peak() -> int:
@@ -243,7 +247,7 @@ def main() -> None:
     on_gpu = options.device.startswith("cuda")
     chosen = [entry.rpartition("=")[::2] for entry in options.encoders or (ON_GPU if on_gpu else ON_CPU)]
     if options.once:
-        print_once(options.once, chosen[0][0], int(chosen[0][1]), options.device)
+        print_once(options.once, chosen[0][0], int(chosen[0][1]), options.device, options.out)
         return
     usual = [method for method in METHODS if on_gpu or method not in ARITHMETIC]  # a CPU only imitates the others
     methods = list(dict.fromkeys([*([] if options.alone else [BASELINE]), *(options.methods or usual)]))

@@ -48,6 +48,14 @@ def test_the_speed_tables_are_the_measured_ones(name: str, table: Callable[[list
     assert table(results["rows"]) in README
 
 
+def test_the_largest_encoders_numbers_are_the_measured_ones() -> None:
+    (row,) = json.loads((ROOT / "benchmarks" / "results" / "huge_cpu.json").read_text())["rows"]
+    beyond, whole = (row[name] / 2**30 for name in ("peak_bytes", "peak_with_encoder_bytes"))
+    assert whole < 12
+    assert f"{row['seconds'] / 60:.0f} minutes" in README
+    assert f"in {beyond:.1f} GiB beyond the encoder and {whole:.1f} GiB with it" in README
+
+
 @pytest.mark.parametrize("table", [theory.grid_table, theory.objective_table, theory.variant_table])
 def test_the_theorys_tables_are_the_measured_ones(table: Callable[[list], str]) -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / "theory.json").read_text())
