@@ -55,13 +55,12 @@ PROBE = {"steps": 200, "batch_size": 128}
 PROBES: dict[str, dict[str, Any]] = {
     "as chosen": {},
     "weight 0.5": {"weight": 0.5},
-    "weight 0.02": {"weight": 0.02},
-    "D = 32": {"embedding_dim": 32},
-    "D = 128": {"embedding_dim": 128},
-    "mild crops": {"min_area": 0.6, "jitter": 0.15},
-    "no patch left out": {"patch_drop": 0.0},
     "lr 3e-3": {"lr": 3e-3},
+    "mild crops": {"min_area": 0.6, "jitter": 0.15},
     "VICReg": {"objective": "vicreg", "weight": 0.5},
+    "weight 0.02": {"weight": 0.02},
+    "D = 128": {"embedding_dim": 128},
+    "no patch left out": {"patch_drop": 0.0},
 }
 
 

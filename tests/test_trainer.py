@@ -30,7 +30,7 @@ from jepascore_core.score import jepa_score
 from jepascore_core.separation import separation
 from jepascore_core.trainer import train
 from jepascore_core.trainer.augment import random_view
-from jepascore_core.trainer.data import split_classes, training_images
+from jepascore_core.trainer.data import embed, split_classes, training_images
 from jepascore_core.trainer.objectives import (
     GAUSSIAN_STATISTIC,
     OBJECTIVES,
@@ -205,6 +205,14 @@ def test_a_vision_transformer_trains_and_scores(tmp_path: Path) -> None:
     image = torch.rand(1, 3, 32, 32, generator=generator())
     found = jepa_score(jacobian_summary(encoder, image).singular_values)
     assert found.item() == pytest.approx(listing1_scores(encoder.double(), image.double()).item(), abs=1e-3)
+
+
+def test_a_vision_transformer_begins_with_a_white_embedding(tmp_path: Path) -> None:
+    config = replace(TINY, network="vit", input_size=32, embedding_dim=6, steps=1)
+    report = train(config, out=tmp_path / "v.safetensors")
+    images = training_images(config.dataset, input_size=32, limit=config.limit, seed=0)
+    eigenvalues = covariance_eigenvalues(embed(load_small(report.untrained_path), images, 32))
+    assert eigenvalues.min() > 0.9 and eigenvalues.max() < 1.1
 
 
 def test_dropped_patches_follow_from_the_step(tmp_path: Path) -> None:

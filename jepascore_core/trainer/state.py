@@ -19,10 +19,11 @@ from jepascore_core.encoders.small import NETWORKS, build_small
 from jepascore_core.errors import RunError
 from jepascore_core.files import written_aside
 from jepascore_core.trainer.augment import random_view
-from jepascore_core.trainer.data import normalise
+from jepascore_core.trainer.data import normalise, resize
 from jepascore_core.trainer.objectives import OBJECTIVES
 
 WARM_UP_SHARE = 0.05
+_WHITENED = 2048  # images whose features are whitened
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,8 @@ class TrainingState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = build_small(model_config(config))
+        if config.network == "vit":
+            _whiten_head(model, images, config.input_size)
         digest = hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=16).hexdigest()
         return cls(config, digest, model.to(device).train())
 
@@ -178,6 +181,28 @@ class TrainingState:
         """Everything that decides the weights, as text; the device does not."""
         settings = {name: value for name, value in asdict(self.config).items() if name != "device"}
         return json.dumps({**settings, "data": self.data_digest}, sort_keys=True)
+
+
+def _whiten_head(model: Any, images: Tensor, input_size: int) -> None:
+    """Let the head of a Vision Transformer begin as the whitening of its features' first principal components.
+
+    Drawn at random it would begin with nearly all images on one point, where SIGReg hardly has a gradient.
+    """
+    chosen = torch.linspace(0, len(images) - 1, min(len(images), _WHITENED)).long()
+    model.eval()
+    with torch.no_grad():
+        parts = [
+            model.forward_head(model.forward_features(normalise(resize(part, input_size))), pre_logits=True)
+            for part in images[chosen].cpu().split(256)
+        ]
+        features = torch.cat(parts).double()  # (N, d)
+        mean = features.mean(dim=0)
+        variances, directions = torch.linalg.eigh((features - mean).T.cov())
+        count = len(model.head.bias)
+        weight = directions[:, -count:].T / variances[-count:].clamp(min=1e-12).sqrt().unsqueeze(1)  # (D, d)
+        model.head.weight.copy_(weight)
+        model.head.bias.copy_(-weight @ mean)
+    model.train()
 
 
 def take_step(state: TrainingState, images: Tensor, elapsed_s: float) -> StepRecord:
