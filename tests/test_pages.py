@@ -20,7 +20,7 @@ from jepascore_core.locks import hold
 from jepascore_core.runner import Hooks, score_dataset, score_work
 from jepascore_core.store.costs import Cost, cost_file, recorded
 from jepascore_core.store.request import RunRequest
-from tests.tiny import TinyDataset, tiny_work
+from tests.tiny import TinyDataset, tiny_encoder, tiny_work
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -204,6 +204,32 @@ def test_class_extremes_follow_the_url(on_filled: None):
     assert row["cells"][0][0]["id"] == f"{run.name}\n{least['key'].iloc[0]}"
     assert row["cells"][0][0]["badge"] == f"{least['score'].iloc[0]:.1f}".replace("-", "−")
     assert row["cells"][0][0]["src"].startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors"])
+@pytest.mark.parametrize("score", ["Sphere", "Corrected"])
+def test_every_page_shows_the_named_scores(page: str, score: str, on_filled: None):
+    run = next(label for label in run_labels() if label.startswith("jepa-tiny · digits"))
+    at = check(opened(page, score=score, run=run, runs=[run]))
+    assert f"Score: {score.lower()}, in nats" in words(at)
+    assert ("Gaussian fitted to digits (20 embeddings, D = 16; covariance shrunk by" in words(at)) == (
+        score == "Corrected"
+    )
+
+
+def run_labels() -> list[str]:
+    return [run.label for run in store.list_runs() if run.problem is None]
+
+
+def test_a_run_without_a_sphere_score_falls_back_to_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JEPASCORE_HOME", str(tmp_path))
+    work = tiny_work(store.runs_home(), TinyDataset(12), tiny_encoder(null_dim=1))
+    score_work(work, Hooks(threading.Event()))
+    at = check(opened("Class extremes", score="Sphere"))
+    assert "its Jacobian vanishes in 1 direction by construction" in words(at) and "Shown is the raw score" in words(at)
+    assert "Score: raw\\, eq\\. \\(5\\), in nats" in words(at)
+    at = check(opened("Class extremes", score="Corrected"))
+    assert "D = 5, on a surface of 4" in words(at)
 
 
 def test_without_a_class_each_run_is_one_row(on_filled: None):

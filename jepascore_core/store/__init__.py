@@ -2,11 +2,12 @@
 
 A run is a folder of Parquet parts beside ``run.json`` and ``progress.json``; DuckDB queries the
 parts in memory. Where each thing lives: ``request`` what is asked for, ``runs`` the folders,
-``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``query`` the questions, ``exports``
-the ways out.
+``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``gaussian`` what one of them fits,
+``query`` the questions, ``exports`` the ways out.
 """
 
 from jepascore_core.store.exports import export
+from jepascore_core.store.gaussian import RunGaussian, fitted_gaussian
 from jepascore_core.store.parts import FORMAT_VERSION, SCHEMA
 from jepascore_core.store.progress import ACTIVE, STATES, Progress
 from jepascore_core.store.query import (
@@ -22,7 +23,7 @@ from jepascore_core.store.query import (
     spectrum_band,
 )
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
-from jepascore_core.store.rule import CONVENTIONS, ScoreRule
+from jepascore_core.store.rule import CONVENTIONS, ScoreRule, why_not
 from jepascore_core.store.runs import Run, list_runs, open_run, runs_home
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "STATES",
     "Progress",
     "Run",
+    "RunGaussian",
     "RunRequest",
     "ScoreRule",
     "class_counts",
@@ -40,6 +42,7 @@ __all__ = [
     "export",
     "extremes",
     "failures",
+    "fitted_gaussian",
     "format_classes",
     "list_runs",
     "neighbours_of",
@@ -51,4 +54,5 @@ __all__ = [
     "spectra",
     "spectrum_band",
     "split_classes",
+    "why_not",
 ]

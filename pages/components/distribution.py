@@ -89,8 +89,11 @@ def draw_curves(
 ) -> dict:
     """Draw the curves and return what was clicked or brushed."""
     figure = SHAPES[shape.name](frame, colours)
+    title = pickers.score_title(rule)
+    if title not in plots.SCORE_AXIS:
+        figure.update_xaxes(title_text=plots.SCORE_AXIS.replace("JEPA-SCORE", title), row=frame["panel"].nunique())
     medians = ", ".join(f"{name} median {number(part['score'].median(), 1)}" for name, part in frame.groupby("curve"))
-    selection = brushable(figure, key="curves", alt=f"{shape.name} of JEPA-SCORE: {medians} nats")
+    selection = brushable(figure, key="curves", alt=f"{shape.name} of the {title}: {medians} nats")
     more = "Each dot is an image; click one, or drag across the axis, to see images."
     if shape.per_class and any(len(pickers.classes_of([run])) > MOST_CURVES for run in runs):
         more = f"Of each run, the {MOST_CURVES} largest classes. {more}"

@@ -9,7 +9,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from jepascore_core import store
-from jepascore_core.store import Run, ScoreRule
+from jepascore_core.store import Run, RunGaussian, ScoreRule
 
 
 def version(run: Run) -> str:
@@ -55,6 +55,16 @@ def failures(run: Run) -> pd.DataFrame:
 def spectrum_band(run: Run, class_name: str | None = None) -> pd.DataFrame:
     """Median and 5–95 % band of each singular value; see ``store.spectrum_band``."""
     return _spectrum_band(str(run.path), version(run), class_name)
+
+
+def why_not(run: Run, rule: ScoreRule) -> str | None:
+    """Why a run has no score under a rule, or None; see ``store.why_not``."""
+    return None if rule == ScoreRule() else _why_not(str(run.path), version(run), rule)
+
+
+def gaussian(run: Run) -> RunGaussian:
+    """The Gaussian of the corrected score; the store remembers it. See ``store.fitted_gaussian``."""
+    return store.fitted_gaussian(run)
 
 
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
@@ -111,6 +121,11 @@ def _failures(path: str, version: str) -> pd.DataFrame:
 @st.cache_data(max_entries=128, show_spinner=False)
 def _spectrum_band(path: str, version: str, class_name: str | None) -> pd.DataFrame:
     return store.spectrum_band(store.open_run(Path(path)), class_name)
+
+
+@st.cache_data(max_entries=256, show_spinner="Fitting a Gaussian to the embeddings…")
+def _why_not(path: str, version: str, rule: ScoreRule) -> str | None:
+    return store.why_not(store.open_run(Path(path)), rule)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -44,7 +44,8 @@ def _report(run: Run, class_name: str | None, image: Image.Image) -> None:
     left, middle, right = st.columns([3, 3, 6], gap="small")
     with left, card("dropped", height="stretch", gap="xsmall"):
         st.image(square(image), width="stretch", alt="The dropped image")
-        draw_score(seen.score, seen.error, places(run, class_name, seen.score, ScoreRule()))
+        rule = ScoreRule()
+        draw_score(seen.score, seen.error, places(run, class_name, seen.score, rule), rule)
     with middle, card("dropped_leverage", height="stretch", gap="xsmall"):
         st.image(leverage_over(seen), width="stretch", alt="Leverage map of the dropped image")
         st.markdown("**Leverage map**")
