@@ -319,6 +319,33 @@ def test_one_image_is_scored_and_placed(on_filled: None):
     assert at.metric[0].label == "JEPA-SCORE (nats)"
 
 
+VIEWS = "from pages.components import lab_views\nlab_views.draw()"
+
+
+def test_views_settle_and_move_images(tmp_path: Path):
+    work = tiny_work(
+        store.runs_home(), TinyDataset(14, bad=(3,), keys=[f"{HOSTILE[0]}/{i}" for i in range(14)]), views=6
+    )
+    score_work(work, Hooks(threading.Event()))
+    at = check(AppTest.from_string(VIEWS, default_timeout=60).run())
+    assert "against all T \\= 6" in words(at) or "against all T = 6" in words(at)
+    assert "two disjoint sets of t views; at t = 3" in words(at) and "mild\\-1" in words(at)
+    rows = galleries(at)[0]["rows"]
+    assert {row["title"] for row in rows} <= {"Rise", "Fall"} and rows[0]["cells"][0][0]["badge"].startswith("+")
+    assert "percentile by eq. (5)" in rows[0]["cells"][0][0]["tip"]
+
+
+def test_without_views_the_lab_tells_how_to_make_them(on_filled: None):
+    at = check(AppTest.from_string(VIEWS, default_timeout=60).run())
+    assert "No run of several views yet" in words(at) and "--views 8" in at.code[0].value
+
+
+def test_two_images_have_no_ranking_to_show():
+    score_work(tiny_work(store.runs_home(), TinyDataset(2), views=2), Hooks(threading.Event()))
+    at = check(AppTest.from_string(VIEWS, default_timeout=60).run())
+    assert "a ranking needs at least 3" in words(at)
+
+
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_a_bad_upload_is_one_sentence(content: bytes, on_filled: None):
     at = opened("Score images")

@@ -21,6 +21,7 @@ from jepascore_core.store.query import (
     scores,
     spectra,
     spectrum_band,
+    view_scores,
 )
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
 from jepascore_core.store.rule import CONVENTIONS, ScoreRule, why_not
@@ -54,5 +55,6 @@ __all__ = [
     "spectra",
     "spectrum_band",
     "split_classes",
+    "view_scores",
     "why_not",
 ]

@@ -233,6 +233,24 @@ def spectra(
     return [found[number] for number in order], stacked[order]
 
 
+def view_scores(run: Run, limit: int | None = None) -> tuple[list[str], NDArray[np.float64]]:
+    """Scores of every view of many images.
+
+    Args:
+        run: A run of several views.
+        limit: Most images. A run begins with a stratified random sample, so the first ones are that.
+
+    Returns:
+        The keys, and the scores (N, T), nats; view 0 is the plain image. Of a run of one view, no image.
+    """
+    sql = 'SELECT "key", view_scores FROM rows WHERE jepa_score IS NOT NULL AND view_scores IS NOT NULL'
+    values = {} if limit is None else {"n": int(limit)}
+    table = query_arrow(run.path, sql + (" LIMIT $n" if values else ""), **values)
+    found = table["key"].to_pylist()
+    flat = table["view_scores"].combine_chunks().flatten().to_numpy()
+    return found, flat.reshape(len(found), -1 if found else 0).astype(np.float64)
+
+
 def spectrum_band(run: Run, class_name: str | None = None) -> pd.DataFrame:
     """Median spectrum of a run, and the band that holds 90 % of its images.
 

@@ -8,8 +8,10 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import store
+from jepascore_core import store, views
 from jepascore_core.store import Run, RunGaussian, ScoreRule
+
+_MOST_VIEWED = 4096  # images that tell how views settle; their resampling takes a second
 
 
 def version(run: Run) -> str:
@@ -65,6 +67,16 @@ def why_not(run: Run, rule: ScoreRule) -> str | None:
 def gaussian(run: Run) -> RunGaussian:
     """The Gaussian of the corrected score; the store remembers it. See ``store.fitted_gaussian``."""
     return store.fitted_gaussian(run)
+
+
+def view_scores(run: Run) -> tuple[list[str], NDArray[np.float64]]:
+    """Scores of every view of a run's first images; see ``store.view_scores``."""
+    return _view_scores(str(run.path), version(run))
+
+
+def settling(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How a run's estimates and its ranking settle; see ``views.settling`` and ``views.ranking``."""
+    return _settling(str(run.path), version(run))
 
 
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
@@ -126,6 +138,17 @@ def _spectrum_band(path: str, version: str, class_name: str | None) -> pd.DataFr
 @st.cache_data(max_entries=256, show_spinner="Fitting a Gaussian to the embeddings…")
 def _why_not(path: str, version: str, rule: ScoreRule) -> str | None:
     return store.why_not(store.open_run(Path(path)), rule)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _view_scores(path: str, version: str) -> tuple[list[str], NDArray[np.float64]]:
+    return store.view_scores(store.open_run(Path(path)), limit=_MOST_VIEWED)
+
+
+@st.cache_data(max_entries=64, show_spinner="Resampling…")
+def _settling(path: str, version: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    _, scores = _view_scores(path, version)
+    return views.settling(scores), views.ranking(scores)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
