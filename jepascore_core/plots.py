@@ -177,33 +177,6 @@ def spectrum_plot(
     return figure
 
 
-def movement_plot(path: pd.DataFrame, alpha: float) -> go.Figure:
-    """Score and embedding movement as an image moves along a singular vector.
-
-    Args:
-        path: Columns ``alpha`` (step in normalised input units), ``movement`` (embedding distance)
-            and ``score`` (nats).
-        alpha: Where the slider stands.
-
-    Returns:
-        The figure, two stacked panels over alpha.
-    """
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12)
-    for row, (column, colour) in enumerate((("movement", "#A24FC8"), ("score", MOST)), start=1):
-        figure.add_scatter(
-            x=path["alpha"], y=path[column], mode="lines+markers", line={"color": colour, "width": 2},
-            marker={"size": 4}, row=row, col=1, hovertemplate="α = %{x:.2f}<br>%{y:.2f}<extra></extra>",
-        )  # fmt: skip
-    figure.add_vline(x=alpha, line={"color": MUTED, "width": 1, "dash": "dot"})
-    frame_figure(figure, height=300)
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, exponentformat="power", nticks=5)
-    figure.update_yaxes(title_text="‖Δ embedding‖", row=1)
-    figure.update_yaxes(title_text="score (nats)", row=2)
-    figure.update_xaxes(title_text="α, step along v (normalised input units)", row=2)
-    figure.update_xaxes(showgrid=False, zeroline=False)
-    return figure
-
-
 def kernel_density(
     scores: ArrayLike, low: float, high: float, *, points: int = 400
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -217,6 +217,18 @@ def test_every_page_shows_the_named_scores(page: str, score: str, on_filled: Non
     )
 
 
+def test_corrected_scores_of_two_runs_are_not_compared(on_filled: None):
+    from pages.components.pickers import by_label
+
+    two = [
+        label for label in by_label([run for run in store.list_runs() if not run.problem]) if label.startswith("tiny")
+    ]
+    assert "AUROC (95 %)" in check(opened("Distributions", runs=two)).table[0].value.columns
+    at = check(opened("Distributions", score="Corrected", runs=two))
+    assert "AUROC (95 %)" not in at.table[0].value.columns
+    assert "no AUROC is given" in words(at) and "compare images within a run, not runs" in words(at)
+
+
 def run_labels() -> list[str]:
     return [run.label for run in store.list_runs() if run.problem is None]
 
@@ -287,6 +299,31 @@ def test_singular_vectors_show_image_leverage_and_walk(on_filled: None):
     at.slider(key="alpha").set_value(2.5).run()
     after = next(m.value for m in check(at).markdown if m.value.startswith("α ="))
     assert after.startswith("α = 2.50") and "moves by **0**" not in after
+
+
+def test_leverage_of_each_half_of_the_spectrum_sums_to_its_directions(on_filled: None):
+    for band, sum_, which in (("Large σ", "8.00", "larger"), ("Small σ", "8.00", "smaller")):
+        at = check(opened("Singular vectors", run="jepa-tiny · digits", leverage=band))
+        assert f"the {which} half of the singular values. They sum to {sum_} of the rank, 16.00" in words(at)
+        assert "overlap by" in words(at)
+
+
+def test_the_path_is_shown_among_the_runs_images_or_alone(on_filled: None):
+    at = check(opened("Singular vectors", run="jepa-tiny · digits"))
+    assert "principal directions of the run’s embeddings" in words(at)
+    at = check(opened("Singular vectors", run="jepa-tiny · digits", plane="The path alone"))
+    assert "principal directions of the path itself" in words(at)
+
+
+def test_the_inspector_shows_where_the_score_lives(on_filled: None):
+    at = opened("Class extremes")
+    run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
+    at.session_state["inspected"] = (run.name, store.extremes(run, 1)["key"][0])
+    check(at.run())
+    assert not [s for s in at.caption if "sum to the rank" in s.value]
+    at.toggle[-1].set_value(True)
+    at.session_state["inspected"] = (run.name, store.extremes(run, 1)["key"][0])
+    assert "sum to the rank, 16.00" in words(check(at.run()))
 
 
 def test_singular_vectors_step_through_the_ranks_and_keep_the_key(on_filled: None):

@@ -13,6 +13,7 @@ from jepascore_core.store.progress import ACTIVE, STATES, Progress
 from jepascore_core.store.query import (
     class_counts,
     counts,
+    embeddings,
     extremes,
     failures,
     neighbours_of,
@@ -40,6 +41,7 @@ __all__ = [
     "ScoreRule",
     "class_counts",
     "counts",
+    "embeddings",
     "export",
     "extremes",
     "failures",

@@ -233,6 +233,22 @@ def spectra(
     return [found[number] for number in order], stacked[order]
 
 
+def embeddings(run: Run, limit: int | None = None) -> NDArray[np.float32]:
+    """Embeddings of many images.
+
+    Args:
+        run: The run.
+        limit: Most images. A run begins with a stratified random sample, so the first ones are that.
+
+    Returns:
+        (N, D); N is 0 where the run holds none.
+    """
+    sql = "SELECT embedding FROM rows WHERE jepa_score IS NOT NULL AND embedding IS NOT NULL"
+    values = {} if limit is None else {"n": int(limit)}
+    table = query_arrow(run.path, sql + (" LIMIT $n" if values else ""), **values)
+    return table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1 if len(table) else 0)
+
+
 def view_scores(run: Run, limit: int | None = None) -> tuple[list[str], NDArray[np.float64]]:
     """Scores of every view of many images.
 

@@ -9,10 +9,11 @@ from PIL import Image
 from jepascore_core import store
 from jepascore_core.plots import spectrum_plot
 from jepascore_core.store import Run, ScoreRule
-from pages.components import loaders, pickers
+from pages.components import encode, loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.gallery import Row, gallery
 from pages.components.guard import guard
+from pages.components.leverage import draw_leverage
 from pages.components.text import md, number, ordinal, plural, significant
 
 _OPEN = "inspected"
@@ -61,6 +62,10 @@ def _drawer(run_name: str, key: str, rule: ScoreRule) -> None:
         st.markdown("**Spectrum**")
         spectrum(run, row, key="drawer_spectrum")
         caption([run], [pickers.scored(run)], rule)
+        if st.toggle("Where the score lives", key=f"where_{run.name}_{key}", help="Loads the encoder and the image."):
+            with guard():
+                seen = encode.look(encode.encoder_of(run), encode.source_image(run, row))
+                draw_leverage(seen, key="drawer_band", width=224)
         labels = {item.name: label for label, item in pickers.by_label(pickers.readable_runs()).items()}
         st.page_link(
             "pages/singular_vectors.py", label="Open in Singular vectors", icon=":material/arrow_forward:",

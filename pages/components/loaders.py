@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from jepascore_core import store, views
 from jepascore_core.store import Run, RunGaussian, ScoreRule
 
+_MOST_DRAWN = 2048  # embeddings of a cloud
 _MOST_VIEWED = 4096  # images that tell how views settle; their resampling takes a second
 
 
@@ -67,6 +68,11 @@ def why_not(run: Run, rule: ScoreRule) -> str | None:
 def gaussian(run: Run) -> RunGaussian:
     """The Gaussian of the corrected score; the store remembers it. See ``store.fitted_gaussian``."""
     return store.fitted_gaussian(run)
+
+
+def embeddings(run: Run) -> NDArray[np.float32]:
+    """Embeddings of a run's first images; see ``store.embeddings``."""
+    return _embeddings(str(run.path), version(run))
 
 
 def view_scores(run: Run) -> tuple[list[str], NDArray[np.float64]]:
@@ -138,6 +144,11 @@ def _spectrum_band(path: str, version: str, class_name: str | None) -> pd.DataFr
 @st.cache_data(max_entries=256, show_spinner="Fitting a Gaussian to the embeddings…")
 def _why_not(path: str, version: str, rule: ScoreRule) -> str | None:
     return store.why_not(store.open_run(Path(path)), rule)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _embeddings(path: str, version: str) -> NDArray[np.float32]:
+    return store.embeddings(store.open_run(Path(path)), limit=_MOST_DRAWN)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -167,7 +167,11 @@ def note_on_score(runs: Sequence[Run], rule: ScoreRule) -> None:
         st.caption(f":material/info: {md(next(iter(reasons), ''))} Shown is the raw score.")
     elif rule.convention == "corrected":
         fits = "; ".join(_fit(run) for run in runs)
-        own = " Each run has its own, so that this term does not tell runs apart." if len(runs) > 1 else ""
+        own = (
+            " Each run has its own, and the narrower its embeddings the higher its scores: "
+            "compare images within a run, not runs."
+        )
+        own = own if len(runs) > 1 else ""
         st.caption(f":material/info: Gaussian fitted to {fits}.{own}")
 
 
