@@ -46,8 +46,12 @@ def ranking_plot(frame: pd.DataFrame) -> go.Figure:
         _curve(figure, part["t"], part[column], colour, dash, "t = %{x}<br>ρ = %{y:.3f}<extra>" + name + "</extra>")
     alone = frame.dropna(subset="disjoint")
     _name(figure, alone["t"], alone["disjoint_low"], "two disjoint sets of t", MOST, below=True)
-    _name(figure, frame["t"], frame["first_high"], "first t against all T", MUTED)
-    figure.update_yaxes(title_text="Spearman ρ")
+    figure.add_annotation(
+        x=log10(frame["t"].iloc[-1]), y=1, text="<b>first t against all T</b>", showarrow=False, xanchor="right",
+        yshift=11, font={"color": MUTED, "size": 13},
+    )  # fmt: skip
+    lowest = frame[["first_low", "disjoint_low"]].min().min()
+    figure.update_yaxes(title_text="Spearman ρ", range=[lowest - 0.1 * (1 - lowest), 1 + 0.15 * (1 - lowest)])
     return _finish(figure, frame)
 
 

@@ -124,6 +124,13 @@ def test_the_gaussian_is_fitted_once_for_each_version_of_a_run(tmp_path: Path, m
     assert store.fitted_gaussian(run) is not before
 
 
+def test_embeddings_come_as_stored(run: Run, tmp_path: Path) -> None:
+    stored = pq.read_table(parts.part_files(run.path))["embedding"].drop_null().to_pylist()
+    assert sorted(map(tuple, store.embeddings(run).tolist())) == sorted(map(tuple, stored))
+    assert store.embeddings(run, limit=3).shape == (3, D)
+    assert store.embeddings(changed(scored(tmp_path), without("embedding"))).shape == (0, 0)
+
+
 def changed(run: Run, change) -> Run:
     """The run with its rows changed."""
     for path in parts.part_files(run.path):

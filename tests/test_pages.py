@@ -217,6 +217,12 @@ def test_every_page_shows_the_named_scores(page: str, score: str, on_filled: Non
     )
 
 
+def test_fewer_embeddings_than_dimensions_are_told():
+    score_work(tiny_work(store.runs_home(), TinyDataset(4)), Hooks(threading.Event()))
+    at = check(opened("Class extremes", score="Corrected"))
+    assert "4 embeddings, D = 5; fewer embeddings than dimensions: covariance shrunk by" in words(at)
+
+
 def test_corrected_scores_of_two_runs_are_not_compared(on_filled: None):
     from pages.components.pickers import by_label
 

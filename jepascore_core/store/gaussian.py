@@ -14,7 +14,7 @@ from jepascore_core.store.database import query_batches
 from jepascore_core.store.parts import readable_parts
 from jepascore_core.store.runs import Run
 
-_FIT_NUMBERS = 1 << 25  # N·D that are fitted, 0.25 GB in float64: 87,000 images at D = 384
+_FIT_NUMBERS = 1 << 24  # N·D that are fitted: 44,000 images at D = 384, 13,000 at 1280, ten for each dimension
 _REMEMBERED = 16  # runs; a table takes 16 bytes an image
 
 

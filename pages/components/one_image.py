@@ -48,6 +48,8 @@ def _report(run: Run, class_name: str | None, image: Image.Image) -> None:
         st.image(square(image), width="stretch", alt="The dropped image")
         rule = ScoreRule()
         draw_score(seen.score, seen.error, places(run, class_name, seen.score, rule), rule)
+        if int(run.meta.get("views") or 1) > 1:
+            st.caption("This is eq. (5), of one view; the run’s scores are eq. (4), of several.")
     with middle, card("dropped_leverage", height="stretch", gap="xsmall"):
         draw_leverage(seen, key="dropped_band")
     with right, card("dropped_spectrum", height="stretch", gap="xsmall"):
