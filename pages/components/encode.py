@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jepascore_core.encoders.encoder import Encoder
 
 STEPS = 21  # points of a path
-PATIENCE_S = 4.0  # longest that a whole path of scores may take; beyond it only the chosen step is scored
+PATIENCE_S = 4.0  # longest that the scores of a path may take; beyond it only steps near the chosen one have theirs
 
 
 @dataclass(frozen=True)
@@ -189,12 +189,14 @@ def _path(
         z = torch.cat([_encoder(part) for part in stack.split(8)]).double().cpu()
         movement = (z - z[int(np.abs(alphas).argmin())]).norm(dim=1).numpy()  # the middle of the path is the image
     scores = np.full(len(alphas), np.nan)
-    here = np.isclose(alphas, alpha)
-    began = time.perf_counter()
-    for wanted in (here, ~here):  # the chosen step first: its time tells whether there is time for all
-        values = jacobian_summary(_encoder, stack[torch.from_numpy(wanted)], null_dim=null_dim).singular_values.cpu()
-        scores[wanted] = jepa_score(values, null_dim=null_dim).numpy()
-        if (time.perf_counter() - began) / here.sum() * len(alphas) > PATIENCE_S:
+    order, start, size, spent = np.argsort(np.abs(alphas - alpha), kind="stable"), 0, 1, 0.0
+    while start < len(order):  # from the chosen step outwards, twice as many each time, while there is patience
+        some, began = order[start : start + size], time.perf_counter()
+        values = jacobian_summary(_encoder, stack[torch.from_numpy(some)], null_dim=null_dim).singular_values.cpu()
+        scores[some] = jepa_score(values, null_dim=null_dim).numpy()
+        took = time.perf_counter() - began
+        start, size, spent = start + size, 2 * size, spent + took
+        if spent + 2 * took > PATIENCE_S:
             break
     return Walk(pd.DataFrame({"alpha": alphas, "movement": movement, "score": scores}), z.numpy())
 
