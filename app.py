@@ -1,8 +1,12 @@
 """JEPA-SCORE Explorer: ``streamlit run app.py``."""
 
+import os
 from pathlib import Path
 
 import streamlit as st
+
+# torch comes later; beside a run at work its waiting threads would make a page take ten times as long
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 HERE = Path(__file__).parent
 

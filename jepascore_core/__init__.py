@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jepascore_core.density import fit_gaussian as fit_gaussian
     from jepascore_core.density import sphere_score as sphere_score
     from jepascore_core.encoders import load_encoder as load_encoder
+    from jepascore_core.jacobian import leverage_bands as leverage_bands
     from jepascore_core.jacobian import leverage_map as leverage_map
     from jepascore_core.jacobian import singular_values as singular_values
     from jepascore_core.jacobian import singular_vectors as singular_vectors
@@ -30,6 +31,7 @@ _HOME = {
     "corrected_score": "density",
     "fit_gaussian": "density",
     "jepa_score": "score",
+    "leverage_bands": "jacobian",
     "leverage_map": "jacobian",
     "load_dataset": "datasets",
     "load_encoder": "encoders",

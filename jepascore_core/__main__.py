@@ -35,6 +35,7 @@ RunsDir = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, as `runs` lists it, or its folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Score = Annotated[str, typer.Option("--score", help="raw (eq. 5), sphere, corrected, or listing1.")]
 Job = Annotated[Path | None, typer.Option("--job", hidden=True)]
 
 EncoderId = Annotated[str, typer.Option(help="Encoder id; `encoders` lists presets.")]
@@ -153,25 +154,28 @@ def runs(as_json: Json = False, runs_dir: RunsDir = None) -> None:
 def show(
     run: RunName,
     n: Annotated[int, typer.Option("--n", min=1, help="Least and most likely images of each class.")] = 5,
+    score_name: Score = "raw",
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Show one run: counts, the least and most likely images of each class, what failed."""
     from jepascore_core import store
 
-    opened = store.open_run(run, runs_dir)
-    classes = store.class_counts(opened).to_dict("records")
+    opened, rule = store.open_run(run, runs_dir), store.ScoreRule(score_name)
+    classes = store.class_counts(opened, rule=rule).to_dict("records")
     for row in classes:
         for which in ("least", "most"):
-            chosen = store.extremes(opened, n, which=which, class_name=row["class_name"])
+            chosen = store.extremes(opened, n, which=which, class_name=row["class_name"], rule=rule)
             row[which] = chosen[["key", "score"]].to_dict("records")
     failures = store.failures(opened)[["key", "error"]].to_dict("records")
     path = opened.meta.get("jacobian_path")
-    facts = _run_facts(opened) | {"jacobian_path": path, "classes": classes, "failures": failures}
+    facts = _run_facts(opened) | {"score": score_name, "jacobian_path": path, "classes": classes, "failures": failures}
     if as_json:
         _print_json(facts)
         return
-    typer.echo(f"{opened.label}: {facts['done']} of {facts['planned']} scored, {facts['failed']} failed")
+    typer.echo(
+        f"{opened.label}: {facts['done']} of {facts['planned']} scored, {facts['failed']} failed; {score_name} score"
+    )
     if path:
         typer.echo(f"Jacobians by the {path} path, on {opened.meta.get('device')}, in {_precision(opened)}")
     for row in classes:
@@ -188,12 +192,16 @@ def show(
 def export(
     run: RunName,
     to: Annotated[Path, typer.Option(help="File to write: .csv, .parquet, or .txt (keys only).")],
+    score_name: Score = "raw",
     runs_dir: RunsDir = None,
 ) -> None:
-    """Write a run's rows to a file. The last line of stdout is the file."""
+    """Write a run's rows to a file. The last line of stdout is the file.
+
+    `--score` decides what the column `jepa_score` holds.
+    """
     from jepascore_core import store
 
-    count = store.export(store.open_run(run, runs_dir), to)
+    count = store.export(store.open_run(run, runs_dir), to, rule=store.ScoreRule(score_name))
     typer.echo(f"{count} rows", err=True)
     typer.echo(to)
 

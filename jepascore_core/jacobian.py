@@ -7,7 +7,7 @@ decomposed in float64, so that the rounding of J, not the squaring, is the limit
 take the path of ``vit.py``, plain stacks of convolutions that of ``convnet.py``, all others that of ``gram.py``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from weakref import WeakSet
@@ -196,9 +196,7 @@ def singular_vectors(
     return U, S, nn.functional.normalize(products, dim=1).view(k, *image.shape)
 
 
-def leverage_map(
-    encoder: nn.Module, image: Tensor, *, null_dim: int = 0, patch_size: int = 1, band: slice | None = None
-) -> Tensor:
+def leverage_map(encoder: nn.Module, image: Tensor, *, null_dim: int = 0, patch_size: int = 1) -> Tensor:
     """Where in the image the volume √det(JJᵀ) comes from.
 
     With JJᵀ = Σ_t J_t J_tᵀ over patches t, the leverage ℓ_t = tr((JJᵀ)⁺ J_t J_tᵀ) is the sum of v_k² over the
@@ -209,10 +207,31 @@ def leverage_map(
         image: (C, H, W), normalised.
         null_dim: Structurally null directions to leave out.
         patch_size: Side of a patch in pixels; must divide H and W.
-        band: Which σ to count, by descending rank; None counts all but the null ones.
 
     Returns:
-        ℓ, (H / patch_size, W / patch_size), float64, summing to the number of directions counted.
+        ℓ, (H / patch_size, W / patch_size), float64.
+
+    Raises:
+        ValueError: The patch size does not divide the image, or the image is not (C, H, W).
+    """
+    return leverage_bands(encoder, image, [slice(None)], null_dim=null_dim, patch_size=patch_size)[0]
+
+
+def leverage_bands(
+    encoder: nn.Module, image: Tensor, bands: Sequence[slice], *, null_dim: int = 0, patch_size: int = 1
+) -> Tensor:
+    """The leverage map of ``leverage_map`` for parts of the spectrum: which patches carry which directions.
+
+    Args:
+        encoder: Maps (B, C, H, W) to (B, D).
+        image: (C, H, W), normalised.
+        bands: Which σ to count in each map, as slices of the D − null_dim descending ones.
+        null_dim: Structurally null directions to leave out.
+        patch_size: Side of a patch in pixels; must divide H and W.
+
+    Returns:
+        (bands, H / patch_size, W / patch_size), float64; each map sums to the number of directions in its band, and
+        the maps of bands that cover the spectrum once sum to that of the whole.
 
     Raises:
         ValueError: The patch size does not divide the image, or the image is not (C, H, W).
@@ -220,14 +239,15 @@ def leverage_map(
     if image.dim() != 3 or image.shape[1] % patch_size or image.shape[2] % patch_size:
         raise ValueError(f"A patch size of {patch_size} does not divide an image of {tuple(image.shape)}.")
     _, (eigenvectors,) = eigh(_sweep(encoder, image.unsqueeze(0), _as_is(image)).gram)
-    directions = eigenvectors[:, : len(eigenvectors) - null_dim][:, band or slice(None)]
-    leverage = torch.zeros(image.shape, dtype=torch.float64, device=image.device)
-    for start in range(0, directions.shape[1], 64):
-        products = _products(encoder, image, directions[:, start : start + 64].mT)
-        unit = nn.functional.normalize(products.to(leverage), dim=1)
-        leverage += unit.square().sum(0).view(image.shape)
+    directions = eigenvectors[:, : len(eigenvectors) - null_dim]
+    leverage = torch.zeros(len(bands), *image.shape, dtype=torch.float64, device=image.device)
+    for number, band in enumerate(bands):
+        for some in directions[:, band].split(64, dim=1):
+            products = _products(encoder, image, some.mT)
+            unit = nn.functional.normalize(products.to(leverage), dim=1)
+            leverage[number] += unit.square().sum(0).view(image.shape)
     height, width = image.shape[1] // patch_size, image.shape[2] // patch_size
-    return leverage.sum(0).view(height, patch_size, width, patch_size).sum((1, 3))
+    return leverage.sum(1).view(len(bands), height, patch_size, width, patch_size).sum((2, 4))
 
 
 def _as_is(image: Tensor) -> Options:

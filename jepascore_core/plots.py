@@ -170,37 +170,10 @@ def spectrum_plot(
             line={"color": colour, "width": 2}, marker={"size": 5}, name=escape(name),
             hovertemplate="k = %{x}<br>ln σ = %{y:.2f}<extra>" + escape(name) + "</extra>",
         )  # fmt: skip
-    _frame(figure, height=300)
+    frame_figure(figure, height=300)
     longest = max([0, *(np.size(trace.x) and np.nanmax(trace.x) for trace in figure.data)])
     figure.update_xaxes(title_text="k, singular value by size", showgrid=False, range=[0.4, longest + 0.6])
     figure.update_yaxes(title_text="ln σ<sub>k</sub>", gridcolor=GRID)
-    return figure
-
-
-def movement_plot(path: pd.DataFrame, alpha: float) -> go.Figure:
-    """Score and embedding movement as an image moves along a singular vector.
-
-    Args:
-        path: Columns ``alpha`` (step in normalised input units), ``movement`` (embedding distance)
-            and ``score`` (nats).
-        alpha: Where the slider stands.
-
-    Returns:
-        The figure, two stacked panels over alpha.
-    """
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12)
-    for row, (column, colour) in enumerate((("movement", "#A24FC8"), ("score", MOST)), start=1):
-        figure.add_scatter(
-            x=path["alpha"], y=path[column], mode="lines+markers", line={"color": colour, "width": 2},
-            marker={"size": 4}, row=row, col=1, hovertemplate="α = %{x:.2f}<br>%{y:.2f}<extra></extra>",
-        )  # fmt: skip
-    figure.add_vline(x=alpha, line={"color": MUTED, "width": 1, "dash": "dot"})
-    _frame(figure, height=300)
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, exponentformat="power", nticks=5)
-    figure.update_yaxes(title_text="‖Δ embedding‖", row=1)
-    figure.update_yaxes(title_text="score (nats)", row=2)
-    figure.update_xaxes(title_text="α, step along v (normalised input units)", row=2)
-    figure.update_xaxes(showgrid=False, zeroline=False)
     return figure
 
 
@@ -238,7 +211,7 @@ def _panels(scores: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         rows=len(names), cols=1, subplot_titles=names if len(names) > 1 else None, vertical_spacing=0.18 / len(names)
     )
-    _frame(figure, height=110 + 250 * len(names))
+    frame_figure(figure, height=110 + 250 * len(names))
     figure.update_annotations(x=0, xanchor="left", font={"size": 13, "family": FONT})
     figure.update_layout(dragmode="select", selectdirection="h", hoverdistance=12)
     figure.update_layout(newselection={"line": {"color": LEAST, "width": 1, "dash": "dot"}})
@@ -261,8 +234,13 @@ def _share_ranges(figure: go.Figure, scores: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _frame(figure: go.Figure, *, height: int) -> None:
-    """Settings that every figure shares."""
+def frame_figure(figure: go.Figure, *, height: int) -> None:
+    """Give a figure the settings that every figure shares.
+
+    Args:
+        figure: The figure.
+        height: px.
+    """
     figure.update_layout(
         height=height, showlegend=False, margin={"l": 8, "r": 12, "t": 28, "b": 8}, bargap=0,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", separators=".\u202f",
@@ -287,7 +265,7 @@ def _add_curve(
     figure.add_scatter(
         x=x, y=y, mode="lines", line={"color": colour, "width": 2, "simplify": False},
         fill="tozeroy" if fill else None,
-        fillcolor=_faded(colour, 0.16), name=escape(name), hoverinfo="skip", row=row, col=1,
+        fillcolor=faded(colour, 0.16), name=escape(name), hoverinfo="skip", row=row, col=1,
     )  # fmt: skip
     at = int(np.argmax(y)) if label_at is None else int(np.searchsorted(y, label_at * y[-1]))
     return Label(name, colour, float(x[at]), float(y[at]))
@@ -355,8 +333,16 @@ def _add_strips(figure: go.Figure, row: int, panel: pd.DataFrame, colours: Mappi
         )  # fmt: skip
 
 
-def _faded(colour: str, alpha: float) -> str:
-    """A hex colour with an opacity."""
+def faded(colour: str, alpha: float) -> str:
+    """A hex colour with an opacity.
+
+    Args:
+        colour: ``#RRGGBB``.
+        alpha: 0 to 1.
+
+    Returns:
+        The colour as CSS writes it.
+    """
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
 

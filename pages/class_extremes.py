@@ -20,7 +20,8 @@ with page(
         chosen = pickers.pick_runs(labels, pickers.latest_family(runs))
         classes = pick_classes(chosen)
         layout = pick_layout()
-        rule = pickers.pick_rule()
+        rule = pickers.pick_rule(chosen)
+    pickers.note_on_score(chosen, rule)
 
     def rows() -> None:
         lines = class_rows(chosen, classes, layout, rule)

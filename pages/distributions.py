@@ -24,7 +24,8 @@ with page(
     with st.container(horizontal=True):
         chosen = pickers.pick_runs(labels, pickers.latest_family(runs))
         shape = pick_shape()
-        rule = pickers.pick_rule()
+        rule = pickers.pick_rule(chosen)
+    pickers.note_on_score(chosen, rule)
 
     def figures() -> None:
         if not chosen:

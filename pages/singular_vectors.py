@@ -17,11 +17,12 @@ with page(
         run = pickers.pick_run(pickers.by_label(runs), pickers.latest_family(runs)[0])
         chosen = st.container(width="content")
         wanted = pick_vectors(run)
-        rule = pickers.pick_rule()
+        rule = pickers.pick_rule([run])
         with chosen:
             ranked = pick_image(run, rule)
         st.space("stretch")
         step_buttons(ranked)
+    pickers.note_on_score([run], rule)
     row = loaders.row(run, ranked.key)
     source = source_or_upload(run, row)
     draw_facts(run, row, rule, source)

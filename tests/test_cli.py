@@ -12,6 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from jepascore_core import store
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("score", "cost", "runs", "show", "export", "encoders", "datasets", "train", "theory", "demo")
@@ -79,6 +82,20 @@ def test_show_gives_extremes_that_are_in_order(scored: tuple[Path, Path]) -> Non
         assert least == sorted(least) and most == sorted(most, reverse=True) and least[0] <= most[0]
     text = cli("show", run, "--runs-dir", runs_dir).stdout
     assert "12 of 12 scored" in text and shown["classes"][0]["least"][0]["key"] in text
+
+
+@pytest.mark.parametrize("name", ["sphere", "corrected"])
+def test_show_and_export_know_the_named_scores(name: str, scored: tuple[Path, Path], tmp_path: Path) -> None:
+    from jepascore_core.__main__ import app
+
+    run, target = scored[1], tmp_path / "out.csv"
+    expected = store.scores(store.open_run(run), rule=store.ScoreRule(name)).set_index("key")["score"]
+    shown = json.loads(CliRunner().invoke(app, ["show", str(run), "--json", "--score", name]).stdout)
+    least = shown["classes"][0]["least"][0]
+    assert shown["score"] == name and least["score"] == pytest.approx(expected[least["key"]])
+    done = CliRunner().invoke(app, ["export", str(run), "--to", str(target), "--score", name])
+    assert done.exit_code == 0
+    assert pd.read_csv(target).set_index("key")["jepa_score"].to_dict() == pytest.approx(expected.to_dict())
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".txt"])

@@ -14,6 +14,7 @@ from jepascore_core import gram, pullback
 from jepascore_core.jacobian import (
     jacobian_listing1,
     jacobian_summary,
+    leverage_bands,
     leverage_map,
     listing1_scores,
     singular_values,
@@ -197,9 +198,11 @@ def test_leverage_sums_to_the_rank_and_equals_its_definition(kind: str, null_dim
 
 def test_leverage_bands_add_up() -> None:
     model, image = convnet().double(), torch.randn(3, 16, 16, dtype=torch.float64)
-    bands = [leverage_map(model, image, band=band) for band in (slice(0, 2), slice(2, None))]
-    torch.testing.assert_close(bands[0] + bands[1], leverage_map(model, image))
-    assert bands[0].sum().item() == pytest.approx(2)
+    bands = leverage_bands(model, image, [slice(0, 2), slice(2, None), slice(0, 0)], patch_size=4)
+    whole = leverage_map(model, image, patch_size=4)
+    torch.testing.assert_close(bands.sum(0), whole)
+    rank = model(image[None]).shape[1]
+    torch.testing.assert_close(bands.sum((1, 2)), torch.tensor([2.0, rank - 2.0, 0.0], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("share", [0.4, 0.05])

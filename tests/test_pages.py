@@ -20,7 +20,7 @@ from jepascore_core.locks import hold
 from jepascore_core.runner import Hooks, score_dataset, score_work
 from jepascore_core.store.costs import Cost, cost_file, recorded
 from jepascore_core.store.request import RunRequest
-from tests.tiny import TinyDataset, tiny_work
+from tests.tiny import TinyDataset, tiny_encoder, tiny_work
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -206,6 +206,50 @@ def test_class_extremes_follow_the_url(on_filled: None):
     assert row["cells"][0][0]["src"].startswith("data:image/jpeg;base64,")
 
 
+@pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors"])
+@pytest.mark.parametrize("score", ["Sphere", "Corrected"])
+def test_every_page_shows_the_named_scores(page: str, score: str, on_filled: None):
+    run = next(label for label in run_labels() if label.startswith("jepa-tiny · digits"))
+    at = check(opened(page, score=score, run=run, runs=[run]))
+    assert f"Score: {score.lower()}, in nats" in words(at)
+    assert ("Gaussian fitted to digits (20 embeddings, D = 16; covariance shrunk by" in words(at)) == (
+        score == "Corrected"
+    )
+
+
+def test_fewer_embeddings_than_dimensions_are_told():
+    score_work(tiny_work(store.runs_home(), TinyDataset(4)), Hooks(threading.Event()))
+    at = check(opened("Class extremes", score="Corrected"))
+    assert "4 embeddings, D = 5; fewer embeddings than dimensions: covariance shrunk by" in words(at)
+
+
+def test_corrected_scores_of_two_runs_are_not_compared(on_filled: None):
+    from pages.components.pickers import by_label
+
+    two = [
+        label for label in by_label([run for run in store.list_runs() if not run.problem]) if label.startswith("tiny")
+    ]
+    assert "AUROC (95 %)" in check(opened("Distributions", runs=two)).table[0].value.columns
+    at = check(opened("Distributions", score="Corrected", runs=two))
+    assert "AUROC (95 %)" not in at.table[0].value.columns
+    assert "no AUROC is given" in words(at) and "compare images within a run, not runs" in words(at)
+
+
+def run_labels() -> list[str]:
+    return [run.label for run in store.list_runs() if run.problem is None]
+
+
+def test_a_run_without_a_sphere_score_falls_back_to_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JEPASCORE_HOME", str(tmp_path))
+    work = tiny_work(store.runs_home(), TinyDataset(12), tiny_encoder(null_dim=1))
+    score_work(work, Hooks(threading.Event()))
+    at = check(opened("Class extremes", score="Sphere"))
+    assert "its Jacobian vanishes in 1 direction by construction" in words(at) and "Shown is the raw score" in words(at)
+    assert "Score: raw\\, eq\\. \\(5\\), in nats" in words(at)
+    at = check(opened("Class extremes", score="Corrected"))
+    assert "D = 5, on a surface of 4" in words(at)
+
+
 def test_without_a_class_each_run_is_one_row(on_filled: None):
     at = check(opened("Class extremes", runs=["jepa-tiny · digits"], classes=""))
     (data,) = galleries(at)
@@ -263,6 +307,31 @@ def test_singular_vectors_show_image_leverage_and_walk(on_filled: None):
     assert after.startswith("α = 2.50") and "moves by **0**" not in after
 
 
+def test_leverage_of_each_half_of_the_spectrum_sums_to_its_directions(on_filled: None):
+    for band, sum_, which in (("Large σ", "8.00", "larger"), ("Small σ", "8.00", "smaller")):
+        at = check(opened("Singular vectors", run="jepa-tiny · digits", leverage=band))
+        assert f"the {which} half of the singular values. They sum to {sum_} of the rank, 16.00" in words(at)
+        assert "overlap by" in words(at)
+
+
+def test_the_path_is_shown_among_the_runs_images_or_alone(on_filled: None):
+    at = check(opened("Singular vectors", run="jepa-tiny · digits"))
+    assert "principal directions of the run’s embeddings" in words(at)
+    at = check(opened("Singular vectors", run="jepa-tiny · digits", plane="The path alone"))
+    assert "principal directions of the path itself" in words(at)
+
+
+def test_the_inspector_shows_where_the_score_lives(on_filled: None):
+    at = opened("Class extremes")
+    run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
+    at.session_state["inspected"] = (run.name, store.extremes(run, 1)["key"][0])
+    check(at.run())
+    assert not [s for s in at.caption if "sum to the rank" in s.value]
+    at.toggle[-1].set_value(True)
+    at.session_state["inspected"] = (run.name, store.extremes(run, 1)["key"][0])
+    assert "sum to the rank, 16.00" in words(check(at.run()))
+
+
 def test_singular_vectors_step_through_the_ranks_and_keep_the_key(on_filled: None):
     at = opened("Singular vectors", run="jepa-tiny · digits")
     run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
@@ -291,6 +360,33 @@ def test_one_image_is_scored_and_placed(on_filled: None):
     at.file_uploader[0].upload("a.png", png(Image.effect_noise((60, 40), 80).convert("RGB"))).run()
     assert "percentile of" in words(check(at)) or "of the run" in words(at)
     assert at.metric[0].label == "JEPA-SCORE (nats)"
+
+
+VIEWS = "from pages.components import lab_views\nlab_views.draw()"
+
+
+def test_views_settle_and_move_images(tmp_path: Path):
+    work = tiny_work(
+        store.runs_home(), TinyDataset(14, bad=(3,), keys=[f"{HOSTILE[0]}/{i}" for i in range(14)]), views=6
+    )
+    score_work(work, Hooks(threading.Event()))
+    at = check(AppTest.from_string(VIEWS, default_timeout=60).run())
+    assert "against all T \\= 6" in words(at) or "against all T = 6" in words(at)
+    assert "two disjoint sets of t views; at t = 3" in words(at) and "mild\\-1" in words(at)
+    rows = galleries(at)[0]["rows"]
+    assert {row["title"] for row in rows} <= {"Rise", "Fall"} and rows[0]["cells"][0][0]["badge"].startswith("+")
+    assert "percentile by eq. (5)" in rows[0]["cells"][0][0]["tip"]
+
+
+def test_without_views_the_lab_tells_how_to_make_them(on_filled: None):
+    at = check(AppTest.from_string(VIEWS, default_timeout=60).run())
+    assert "No run of several views yet" in words(at) and "--views 8" in at.code[0].value
+
+
+def test_two_images_have_no_ranking_to_show():
+    score_work(tiny_work(store.runs_home(), TinyDataset(2), views=2), Hooks(threading.Event()))
+    at = check(AppTest.from_string(VIEWS, default_timeout=60).run())
+    assert "a ranking needs at least 3" in words(at)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jepascore_core import plots
+from jepascore_core import plots, walk_plots
 from jepascore_core.pictures import common_scale, leverage_picture, vector_picture
+from jepascore_core.plane import principal_plane
 from jepascore_core.separation import separation
 
 HOSTILE = '<img src=x onerror=alert(1)> "cat" & <b>dog</b>'
@@ -143,9 +144,38 @@ def test_spectrum_without_a_band_and_with_zeros_draws():
 
 def test_movement_shows_both_curves_where_the_slider_stands():
     path = pd.DataFrame({"alpha": [-1.0, 0, 1], "movement": [2.0, 0, 2], "score": [np.nan, -3.0, np.nan]})
-    figure = plots.movement_plot(path, 0.5)
+    figure = walk_plots.movement_plot(path, 0.5)
     assert [list(trace.x) for trace in figure.data] == [[-1, 0, 1]] * 2
     assert figure.layout.shapes[0].x0 == 0.5
+
+
+def test_the_path_starts_hollow_and_stands_where_the_slider_is():
+    path = np.array([[0.0, 0], [1, 1], [2, 0]])
+    alphas = np.array([-1.0, 0, 1])
+    figure = walk_plots.path_plot(np.zeros((0, 2)), path, alphas, 0.9, ("first", "second"))
+    start, here = figure.data[2:]
+    assert (start.x[0], here.x[0]) == (1, 2) and figure.layout.xaxis.title.text == "first"
+    assert [note.text for note in figure.layout.annotations] == ["<b>−α</b>", "<b>+α</b>"]
+
+
+def test_the_principal_plane_is_that_of_the_widest_directions():
+    z = np.random.default_rng(0).normal(size=(500, 4)) * [1, 3, 0.1, 2] + 5
+    plane = principal_plane(z)
+    np.testing.assert_allclose(np.abs(plane.directions).argmax(axis=1), [1, 3])
+    np.testing.assert_allclose(plane.directions @ plane.directions.T, np.eye(2), atol=1e-12)
+    variance = np.sort(np.linalg.eigvalsh(np.cov(z.T)))[::-1]
+    np.testing.assert_allclose(plane.share, variance[:2] / variance.sum())
+    np.testing.assert_allclose(plane.project(z).var(axis=0), variance[:2] * 499 / 500)
+    line = np.outer([-1.0, 0, 1], plane.directions[0])
+    assert plane.held(line) == pytest.approx(1) and plane.held(np.outer([0, 1], [0, 0, 1, 0])) < 0.1
+    assert np.isnan(plane.held(np.zeros((3, 4))))
+
+
+def test_a_plane_of_one_dimension_or_one_embedding_is_flat():
+    assert principal_plane(np.array([[1.0], [3.0]])).project(np.array([[2.0], [4.0]])).tolist() == [[0, 0], [2, 0]]
+    assert principal_plane(np.ones((1, 3))).share.tolist() == [0, 0]
+    with pytest.raises(ValueError, match="plane"):
+        principal_plane(np.zeros((0, 3)))
 
 
 def test_zero_is_mid_grey_and_signs_mirror():

@@ -82,14 +82,14 @@ def test_scores(run):
     assert store.scores(run, classes=[]).empty and store.scores(run, classes=["' OR true --"]).empty
 
 
-@pytest.mark.parametrize("convention", ["eq5", "listing1"])
+@pytest.mark.parametrize("convention", ["raw", "listing1"])
 @pytest.mark.parametrize("eps", [1e-6, 1e-3, 0.3, 5.0])
 def test_every_rule_agrees_with_the_maths(run, convention, eps):
     rows = frame_of(run).dropna(subset="jepa_score")
     sigma = torch.from_numpy(np.stack(rows["singular_values"]))
-    expected = jepa_score(sigma, eps=eps, null_dim=1 if convention == "eq5" else 0)
+    expected = jepa_score(sigma, eps=eps, null_dim=1 if convention == "raw" else 0)
     got = store.scores(run, rule=ScoreRule(convention, eps))["score"]
-    np.testing.assert_allclose(got, expected, rtol=1e-5 if (convention, eps) == ("eq5", 1e-6) else 1e-12, atol=1e-6)
+    np.testing.assert_allclose(got, expected, rtol=1e-5 if (convention, eps) == ("raw", 1e-6) else 1e-12, atol=1e-6)
 
 
 def test_the_default_rule_is_the_stored_column(run):
@@ -98,7 +98,7 @@ def test_the_default_rule_is_the_stored_column(run):
     np.testing.assert_array_equal(store.scores(run)["score"], frame_of(run)["jepa_score"].dropna())
 
 
-@pytest.mark.parametrize("bad", [ScoreRule("eq6"), ScoreRule("eq5", 0.0), ScoreRule("eq5", float("nan"))])
+@pytest.mark.parametrize("bad", [ScoreRule("eq6"), ScoreRule("raw", 0.0), ScoreRule("raw", float("nan"))])
 def test_unknown_rules_are_refused(run, bad):
     with pytest.raises(RunError):
         store.scores(run, rule=bad)
@@ -321,7 +321,7 @@ def test_missing_files(copy):
     (run,) = store.list_runs(copy.path.parent)
     assert run.problem == "run.json is missing."
     with pytest.raises(RunError, match="null dimension"):
-        store.scores(run, rule=ScoreRule("eq5", 1e-3))
+        store.scores(run, rule=ScoreRule("raw", 1e-3))
 
 
 def test_a_run_without_progress_is_queued_at_first(empty):

@@ -13,6 +13,10 @@ BLURRED_SHARE = 0.3
 MAX_BLUR = 0.01  # radius of the blur, as a share of the shorter side
 
 POLICY = "mild-1"  # named in run.json; give a changed policy a new name
+POLICY_WORDS = (
+    f"crop to {MIN_AREA:.0%} of the area or more, mirror half of them, brightness, contrast and saturation "
+    f"within ±{JITTER:.0%}, blur {BLURRED_SHARE:.0%} slightly; view 0 is the plain image"
+).replace("%", "\u2009%")
 
 
 def draw_view(image: Image.Image, *, seed: int, key: str, view: int) -> Image.Image:

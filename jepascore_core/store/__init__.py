@@ -2,16 +2,18 @@
 
 A run is a folder of Parquet parts beside ``run.json`` and ``progress.json``; DuckDB queries the
 parts in memory. Where each thing lives: ``request`` what is asked for, ``runs`` the folders,
-``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``query`` the questions, ``exports``
-the ways out.
+``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``gaussian`` what one of them fits,
+``query`` the questions, ``exports`` the ways out.
 """
 
 from jepascore_core.store.exports import export
+from jepascore_core.store.gaussian import RunGaussian, fitted_gaussian
 from jepascore_core.store.parts import FORMAT_VERSION, SCHEMA
 from jepascore_core.store.progress import ACTIVE, STATES, Progress
 from jepascore_core.store.query import (
     class_counts,
     counts,
+    embeddings,
     extremes,
     failures,
     neighbours_of,
@@ -20,9 +22,10 @@ from jepascore_core.store.query import (
     scores,
     spectra,
     spectrum_band,
+    view_scores,
 )
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
-from jepascore_core.store.rule import CONVENTIONS, ScoreRule
+from jepascore_core.store.rule import CONVENTIONS, ScoreRule, why_not
 from jepascore_core.store.runs import Run, list_runs, open_run, runs_home
 
 __all__ = [
@@ -33,13 +36,16 @@ __all__ = [
     "STATES",
     "Progress",
     "Run",
+    "RunGaussian",
     "RunRequest",
     "ScoreRule",
     "class_counts",
     "counts",
+    "embeddings",
     "export",
     "extremes",
     "failures",
+    "fitted_gaussian",
     "format_classes",
     "list_runs",
     "neighbours_of",
@@ -51,4 +57,6 @@ __all__ = [
     "spectra",
     "spectrum_band",
     "split_classes",
+    "view_scores",
+    "why_not",
 ]

@@ -21,7 +21,7 @@ _BATCH_ROWS = 4096
 _making = threading.Lock()
 
 
-def query(folder: Path, sql: str, **values: object) -> pd.DataFrame:
+def query(folder: Path, sql: str, *, beside: pa.Table | None = None, **values: object) -> pd.DataFrame:
     """Ask something of the rows of a run.
 
     Parts that appear meanwhile are for the next query; a part that vanishes or proves damaged is left out.
@@ -29,6 +29,7 @@ def query(folder: Path, sql: str, **values: object) -> pd.DataFrame:
     Args:
         folder: The run's folder.
         sql: The question; ``rows`` is the table of all rows. Columns are read only where named.
+        beside: More columns of ``rows``, matched by ``index``; null where a row is not in it.
         values: Values of ``$name`` in the question. Text from data goes here, never into the question.
 
     Returns:
@@ -37,7 +38,7 @@ def query(folder: Path, sql: str, **values: object) -> pd.DataFrame:
     Raises:
         RunError: The parts cannot be queried.
     """
-    return _ask(folder, sql, values, lambda answer: answer.df())
+    return _ask(folder, sql, values, beside, lambda answer: answer.df())
 
 
 def query_arrow(folder: Path, sql: str, **values: object) -> pa.Table:
@@ -54,15 +55,18 @@ def query_arrow(folder: Path, sql: str, **values: object) -> pa.Table:
     Raises:
         RunError: The parts cannot be queried.
     """
-    return _ask(folder, sql, values, lambda answer: answer.to_arrow_table())
+    return _ask(folder, sql, values, None, lambda answer: answer.to_arrow_table())
 
 
-def query_batches(folder: Path, sql: str, **values: object) -> Iterator[pa.RecordBatch]:
+def query_batches(
+    folder: Path, sql: str, *, beside: pa.Table | None = None, **values: object
+) -> Iterator[pa.RecordBatch]:
     """As ``query``, for answers that may not fit in memory: a batch of rows at a time.
 
     Args:
         folder: The run's folder.
         sql: The question.
+        beside: More columns of ``rows``, as in ``query``.
         values: Values of ``$name`` in the question.
 
     Yields:
@@ -74,13 +78,17 @@ def query_batches(folder: Path, sql: str, **values: object) -> Iterator[pa.Recor
     paths = readable_parts(folder)
     with _connect() as connection:
         try:
-            yield from _relation(connection, sql, paths, values).to_arrow_reader(_BATCH_ROWS)
+            yield from _relation(connection, sql, paths, values, beside).to_arrow_reader(_BATCH_ROWS)
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             raise RunError(_why(folder, error)) from error
 
 
 def _ask(
-    folder: Path, sql: str, values: dict[str, object], fetch: Callable[[duckdb.DuckDBPyRelation], _Answer]
+    folder: Path,
+    sql: str,
+    values: dict[str, object],
+    beside: pa.Table | None,
+    fetch: Callable[[duckdb.DuckDBPyRelation], _Answer],
 ) -> _Answer:
     """Query the parts that can be read, again when one of them turns out to be gone or damaged.
 
@@ -92,7 +100,7 @@ def _ask(
         paths = readable_parts(folder)
         with _connect() as connection:
             try:
-                return fetch(_relation(connection, sql, paths, values))
+                return fetch(_relation(connection, sql, paths, values, beside))
             except (duckdb.Error, UnicodeError) as error:
                 failure = error
         # which part was it? Reading them all is slow, and only happens when one is damaged or gone
@@ -102,13 +110,19 @@ def _ask(
 
 
 def _relation(
-    connection: duckdb.DuckDBPyConnection, sql: str, paths: list[Path], values: dict[str, object]
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    paths: list[Path],
+    values: dict[str, object],
+    beside: pa.Table | None,
 ) -> duckdb.DuckDBPyRelation:
     """The question, ready to be answered."""
-    if not paths:
-        return connection.sql(f"WITH rows AS ({_EMPTY}) {sql}", params=values)
-    parameters = {**values, "parts": [str(path) for path in paths]}
-    return connection.sql(f"WITH rows AS (FROM read_parquet($parts)) {sql}", params=parameters)
+    parameters = {**values, "parts": [str(path) for path in paths]} if paths else values
+    stored = "FROM read_parquet($parts)" if paths else _EMPTY
+    if beside is not None:
+        connection.register("beside", beside)  # seen by this connection alone
+        stored = f"FROM ({stored}) LEFT JOIN beside USING (index)"
+    return connection.sql(f"WITH rows AS ({stored}) {sql}", params=parameters)
 
 
 def _connect() -> duckdb.DuckDBPyConnection:

@@ -13,7 +13,7 @@ from jepascore_core.errors import RunError
 from jepascore_core.files import why, written_aside
 from jepascore_core.store.database import query_batches
 from jepascore_core.store.parts import SCHEMA
-from jepascore_core.store.rule import ScoreRule, score_column
+from jepascore_core.store.rule import ScoreRule, columns_beside, score_column
 from jepascore_core.store.runs import Run
 
 _NUMBERS_AND_TEXT = [name for name in SCHEMA.names if not re.match("list|binary", str(SCHEMA.field(name).type))]
@@ -36,20 +36,22 @@ def export(run: Run, path: str | Path, *, rule: ScoreRule | None = None, keys: S
         Number of rows written.
 
     Raises:
-        RunError: The ending is unknown, or the file cannot be written.
+        RunError: The ending is unknown, the run has no score under the rule, or the file cannot be written.
     """
     path = Path(path).expanduser()
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".txt": _write_keys}.get(path.suffix.lower())
     if write is None:
         raise RunError(f"Cannot export to {path.name!r}: the name must end in .csv, .parquet or .txt.")
     wanted = SCHEMA.names if write is _write_parquet else _NUMBERS_AND_TEXT
-    score = score_column(run, rule or ScoreRule())
+    rule = rule or ScoreRule()
+    score = score_column(run, rule)
     columns = ", ".join(f'{score} AS "{name}"' if name == "jepa_score" else f'rows."{name}"' for name in wanted)
     conditions = ['"key" IN (SELECT unnest($keys))'] if keys is not None else []
     conditions += ["rows.jepa_score IS NOT NULL"] if write is _write_keys else []
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     values: dict[str, object] = {} if keys is None else {"keys": list(keys)}
-    batches = query_batches(run.path, f"SELECT {columns} FROM rows {where} ORDER BY index", **values)
+    question = f"SELECT {columns} FROM rows {where} ORDER BY index"
+    batches = query_batches(run.path, question, beside=columns_beside(run, rule), **values)
     try:
         with written_aside(path) as aside:
             return write(aside, batches, pa.schema([SCHEMA.field(name) for name in wanted]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jepascore_core.errors import RunError
 from jepascore_core.store import parts
 from jepascore_core.store.database import query, query_arrow
-from jepascore_core.store.rule import ScoreRule, score_column
+from jepascore_core.store.rule import ScoreRule, columns_beside, score_column
 from jepascore_core.store.runs import Run
 
 DEFAULT = ScoreRule()
@@ -46,7 +46,8 @@ def class_counts(run: Run, *, rule: ScoreRule = DEFAULT) -> pd.DataFrame:
     score = score_column(run, rule)
     return query(
         run.path,
-        f"""SELECT label, class_name, count(jepa_score) AS n, count(error) AS failed, median({score}) AS median
+        beside=columns_beside(run, rule),
+        sql=f"""SELECT label, class_name, count(jepa_score) AS n, count(error) AS failed, median({score}) AS median
         FROM rows GROUP BY label, class_name ORDER BY label, class_name""",
     )
 
@@ -62,12 +63,15 @@ def scores(run: Run, *, rule: ScoreRule = DEFAULT, classes: Sequence[str] | None
     Returns:
         index, key, label, class_name, score (nats), score_error (nats); images with a score only, by index.
     """
-    values: dict[str, object] = {} if classes is None else {"classes": list(classes)}
+    where, values = _where(run, rule)
+    if classes is not None:
+        where += " AND class_name IN (SELECT unnest($classes))"
+        values["classes"] = list(classes)
     return query(
         run.path,
         f"""SELECT {_NARROW}, {score_column(run, rule)} AS score, score_error FROM rows
-        WHERE jepa_score IS NOT NULL {"" if classes is None else "AND class_name IN (SELECT unnest($classes))"}
-        ORDER BY index""",
+        WHERE {where} ORDER BY index""",
+        beside=columns_beside(run, rule),
         **values,
     )
 
@@ -107,8 +111,8 @@ def extremes(
     """
     if which not in ENDS:
         raise RunError(f"There is no end {which!r}; there are {', '.join(ENDS)}.")
-    values: dict[str, object] = {"n": int(n), "skipped": int(offset)}
-    where, values = _where(class_name, values)
+    where, values = _where(run, rule, class_name)
+    values |= {"n": int(n), "skipped": int(offset)}
     order = {"most": 'score DESC, "key"', "random": 'md5(concat("key", $seed)), "key"'}.get(which, 'score, "key"')
     if which == "random":
         values["seed"] = f"\0{seed}"
@@ -120,6 +124,7 @@ def extremes(
         f"""SELECT {_NARROW}, width, height, {score} AS score, score_error, thumbnail FROM rows
         WHERE {where} {"AND score BETWEEN $low AND $high" if which == "between" else ""}
         ORDER BY {order} LIMIT $n OFFSET $skipped""",
+        beside=columns_beside(run, rule),
         **values,
     )
     frame["thumbnail"] = [bytes(jpeg) if isinstance(jpeg, bytes | bytearray) else None for jpeg in frame["thumbnail"]]
@@ -164,12 +169,14 @@ def neighbours_of(
     Returns:
         Key of that image, or None beyond an end.
     """
-    where, values = _where(class_name, {"key": key, "step": int(step)})
+    where, values = _where(run, rule, class_name)
+    values |= {"key": key, "step": int(step)}
     frame = query(
         run.path,
         f"""SELECT "key" FROM (
             SELECT "key", row_number() OVER (ORDER BY {score_column(run, rule)}, "key") AS place FROM rows WHERE {where}
         ) QUALIFY place = max(CASE WHEN "key" = $key THEN place END) OVER () + $step""",
+        beside=columns_beside(run, rule),
         **values,
     )
     return None if frame.empty else str(frame["key"].iloc[0])
@@ -204,7 +211,7 @@ def spectra(
     Returns:
         The keys, and the singular values (N, D), descending.
     """
-    where, values = _where(class_name, {})
+    where, values = _where(run, DEFAULT, class_name)
     if keys is not None:
         where += ' AND "key" IN (SELECT unnest($keys))'
         values["keys"] = list(keys)
@@ -224,6 +231,40 @@ def spectra(
     place = {key: number for number, key in enumerate(keys)}
     order = sorted(range(len(found)), key=lambda number: place[found[number]])
     return [found[number] for number in order], stacked[order]
+
+
+def embeddings(run: Run, limit: int | None = None) -> NDArray[np.float32]:
+    """Embeddings of many images.
+
+    Args:
+        run: The run.
+        limit: Most images. A run begins with a stratified random sample, so the first ones are that.
+
+    Returns:
+        (N, D); N is 0 where the run holds none.
+    """
+    sql = "SELECT embedding FROM rows WHERE jepa_score IS NOT NULL AND embedding IS NOT NULL"
+    values = {} if limit is None else {"n": int(limit)}
+    table = query_arrow(run.path, sql + (" LIMIT $n" if values else ""), **values)
+    return table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1 if len(table) else 0)
+
+
+def view_scores(run: Run, limit: int | None = None) -> tuple[list[str], NDArray[np.float64]]:
+    """Scores of every view of many images.
+
+    Args:
+        run: A run of several views.
+        limit: Most images. A run begins with a stratified random sample, so the first ones are that.
+
+    Returns:
+        The keys, and the scores (N, T), nats; view 0 is the plain image. Of a run of one view, no image.
+    """
+    sql = 'SELECT "key", view_scores FROM rows WHERE jepa_score IS NOT NULL AND view_scores IS NOT NULL'
+    values = {} if limit is None else {"n": int(limit)}
+    table = query_arrow(run.path, sql + (" LIMIT $n" if values else ""), **values)
+    found = table["key"].to_pylist()
+    flat = table["view_scores"].combine_chunks().flatten().to_numpy()
+    return found, flat.reshape(len(found), -1 if found else 0).astype(np.float64)
 
 
 def spectrum_band(run: Run, class_name: str | None = None) -> pd.DataFrame:
@@ -254,18 +295,20 @@ def failures(run: Run) -> pd.DataFrame:
     return query(run.path, 'SELECT index, "key", error FROM rows WHERE error IS NOT NULL ORDER BY index')
 
 
-def _where(class_name: str | None, values: dict[str, object]) -> tuple[str, dict[str, object]]:
-    """Condition of rows that have a score, of one class if asked."""
+def _where(run: Run, rule: ScoreRule, class_name: str | None = None) -> tuple[str, dict[str, object]]:
+    """Condition of rows that have a score under a rule, of one class if asked."""
+    score = score_column(run, rule)
+    conditions = ["jepa_score IS NOT NULL", *([f"{score} IS NOT NULL"] if score != "jepa_score" else [])]
     if class_name is None:
-        return "jepa_score IS NOT NULL", values
-    return "jepa_score IS NOT NULL AND class_name = $class_name", {**values, "class_name": class_name}
+        return " AND ".join(conditions), {}
+    return " AND ".join([*conditions, "class_name = $class_name"]), {"class_name": class_name}
 
 
 def _sorted_scores(run: Run, class_name: str | None, rule: ScoreRule) -> NDArray[np.float64]:
     """Scores of a class or of all, ascending, (N,)."""
-    where, values = _where(class_name, {})
-    frame = query(run.path, f"SELECT {score_column(run, rule)} AS score FROM rows WHERE {where}", **values)
-    return np.sort(frame["score"].to_numpy(float))
+    where, values = _where(run, rule, class_name)
+    sql = f"SELECT {score_column(run, rule)} AS score FROM rows WHERE {where}"
+    return np.sort(query(run.path, sql, beside=columns_beside(run, rule), **values)["score"].to_numpy(float))
 
 
 def _percentiles(ascending: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,8 +19,8 @@ def caption(runs: Sequence[Run], counts: Sequence[int], rule: ScoreRule, more: s
         mine = [(run, n) for run, n in zip(runs, counts, strict=True) if _encoder(run) == encoder]
         sets = ", ".join(f"{md(pickers.dataset_name(run))} ({plural(n, 'image')})" for run, n in mine)
         parts.append(f"{md(encoder)}: {sets}")
-    convention = f"score {md(pickers.rule_name(rule))} in nats"
-    st.caption(". ".join([*parts, convention[0].upper() + convention[1:]]) + "." + (f" {more}" if more else ""))
+    convention = f"Score: {md(pickers.rule_name(rule, runs))}, in nats"
+    st.caption(". ".join([*parts, convention]) + "." + (f" {more}" if more else ""))
 
 
 def chart(figure: go.Figure, *, key: str, alt: str) -> None:

@@ -89,8 +89,11 @@ def draw_curves(
 ) -> dict:
     """Draw the curves and return what was clicked or brushed."""
     figure = SHAPES[shape.name](frame, colours)
+    title = pickers.score_title(rule)
+    if title not in plots.SCORE_AXIS:
+        figure.update_xaxes(title_text=plots.SCORE_AXIS.replace("JEPA-SCORE", title), row=frame["panel"].nunique())
     medians = ", ".join(f"{name} median {number(part['score'].median(), 1)}" for name, part in frame.groupby("curve"))
-    selection = brushable(figure, key="curves", alt=f"{shape.name} of JEPA-SCORE: {medians} nats")
+    selection = brushable(figure, key="curves", alt=f"{shape.name} of the {title}: {medians} nats")
     more = "Each dot is an image; click one, or drag across the axis, to see images."
     if shape.per_class and any(len(pickers.classes_of([run])) > MOST_CURVES for run in runs):
         more = f"Of each run, the {MOST_CURVES} largest classes. {more}"
@@ -138,23 +141,26 @@ def draw_separation(runs: Sequence[Run], rule: ScoreRule) -> None:
     for panel in panels:
         mine = [run for run in runs if _panel(run) == panel]
         names = _curve_names(mine)
+        comparable = len(mine) > 1 and rule.convention != "corrected"  # whose scores have a Gaussian for each run
         title = "Separation" if len(panels) == 1 else f"Separation, {md(panel)}"
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.markdown(f"**{title}**")
             reference = mine[0]
-            if len(mine) > 1:
+            if comparable:
                 label = st.selectbox(
                     "Reference", [names[run.name] for run in mine], key=f"reference_{panels.index(panel)}",
                     label_visibility="collapsed", width=180, format_func=lambda name: f"against {name}",
                 )  # fmt: skip
                 reference = next((run for run in mine if names[run.name] == label), mine[0])
         facts = pd.DataFrame([_facts(names[run.name], run, reference, rule) for run in mine])
-        if len(mine) == 1:
+        if not comparable:
             facts = facts[["dataset", "images", "median", "5–95 %"]]
         facts = facts.apply(lambda cells: cells if cells.name == "dataset" else column(cells))
         st.table(facts, border="horizontal", hide_index=True, alt="Separation of the datasets' scores")
-        if len(mine) > 1:
+        if comparable:
             st.caption(_verdict(mine, names, reference, rule))
+        elif len(mine) > 1:
+            st.caption("Corrected scores of two runs rest on two Gaussians, so that no AUROC is given.")
 
 
 def _facts(name: str, run: Run, reference: Run, rule: ScoreRule) -> dict[str, str]:

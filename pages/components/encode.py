@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jepascore_core.encoders.encoder import Encoder
 
 STEPS = 21  # points of a path
-PATIENCE_S = 4.0  # longest that a whole path of scores may take; beyond it only the chosen step is scored
+PATIENCE_S = 4.0  # longest that the scores of a path may take; beyond it only steps near the chosen one have theirs
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,28 @@ class Look:
         score: Eq. (5), nats.
         error: Rounding error of the score, nats.
         singular_values: (D,), descending.
-        sigma: (k,) of the asked vectors.
-        vectors: Right singular vectors (k, C, H, W).
-        leverage: (h, w), sums to the rank.
-        seconds: Time that one Jacobian took.
+        leverage: Maps (2, h, w) of the larger and of the smaller half of the spectrum; together they sum to the rank.
     """
 
     shown: NDArray[np.uint8]
     score: float
     error: float
     singular_values: NDArray[np.float64]
-    sigma: NDArray[np.float64]
-    vectors: NDArray[np.float32]
     leverage: NDArray[np.float64]
-    seconds: float
+
+
+@dataclass(frozen=True)
+class Walk:
+    """An image that moves along one singular vector.
+
+    Attributes:
+        steps: Columns ``alpha`` (ascending, normalised input units), ``movement`` (embedding distance) and ``score``
+            (eq. (5), nats; NaN where it was not taken).
+        embeddings: (steps, D).
+    """
+
+    steps: pd.DataFrame
+    embeddings: NDArray[np.float64]
 
 
 def encoder_of(run: Run) -> "Encoder":
@@ -97,13 +105,18 @@ def source_image(run: Run, row: dict[str, Any]) -> Image.Image:
     return source.read(source.items[index])
 
 
-def look(encoder: "Encoder", image: Image.Image, k: int, smallest: bool) -> Look:
-    """Score an image and take its singular vectors and leverage map; remembered for each image."""
-    return _look(encoder.digest, _token(image), k, smallest, encoder, image)
+def look(encoder: "Encoder", image: Image.Image) -> Look:
+    """Score an image and take its leverage maps; remembered for each image."""
+    return _look(encoder.digest, _token(image), encoder, image)
 
 
-def path(encoder: "Encoder", image: Image.Image, k: int, smallest: bool, which: int, alpha: float) -> pd.DataFrame:
-    """Movement and score along one singular vector; columns ``alpha``, ``movement``, ``score``."""
+def vectors(encoder: "Encoder", image: Image.Image, k: int, smallest: bool) -> tuple[NDArray, NDArray]:
+    """σ (k,) and right singular vectors (k, C, H, W) at one end of the spectrum; remembered for each image."""
+    return _vectors(encoder.digest, _token(image), k, smallest, encoder, image)
+
+
+def path(encoder: "Encoder", image: Image.Image, k: int, smallest: bool, which: int, alpha: float) -> Walk:
+    """Walk along one of the vectors that ``vectors`` gives, with a step at alpha."""
     return _path(encoder.digest, _token(image), k, smallest, which, alpha, encoder, image)
 
 
@@ -120,28 +133,35 @@ def moved(encoder: "Encoder", image: Image.Image, vector: NDArray[np.float32], a
 
 
 @st.cache_data(max_entries=24, show_spinner="Taking the Jacobian apart…")
-def _look(digest: str, token: str, k: int, smallest: bool, _encoder: "Encoder", _image: Image.Image) -> Look:
-    from jepascore_core.jacobian import jacobian_summary, leverage_map, singular_vectors
+def _look(digest: str, token: str, _encoder: "Encoder", _image: Image.Image) -> Look:
+    from jepascore_core.jacobian import jacobian_summary, leverage_bands
     from jepascore_core.score import jepa_score, score_error
 
     x = _encoder.transform(_image)
     on_device, null_dim = x.to(_encoder.device), _encoder.spec.null_dim
-    began = time.perf_counter()
     summary = jacobian_summary(_encoder, on_device[None], null_dim=null_dim)
-    seconds = time.perf_counter() - began
-    _, sigma, vectors = singular_vectors(_encoder, on_device, k, smallest=smallest, null_dim=null_dim)
-    leverage = leverage_map(_encoder, on_device, null_dim=null_dim, patch_size=_patch(_encoder))
+    half = (_encoder.spec.embedding_dim - null_dim + 1) // 2
+    halves = [slice(0, half), slice(half, None)]
+    leverage = leverage_bands(_encoder, on_device, halves, null_dim=null_dim, patch_size=_patch(_encoder))
     values = summary.singular_values.cpu()
     return Look(
         shown=_picture(_encoder, x),
         score=float(jepa_score(values, null_dim=null_dim)[0]),
         error=float(score_error(values, summary.noise.cpu(), summary.noise_along.cpu(), null_dim=null_dim)[0]),
         singular_values=values[0].double().numpy(),
-        sigma=sigma.cpu().double().numpy(),
-        vectors=vectors.cpu().float().numpy(),
-        leverage=leverage.cpu().double().numpy(),
-        seconds=seconds,
+        leverage=leverage.cpu().numpy(),
     )
+
+
+@st.cache_data(max_entries=24, show_spinner="Taking singular vectors…")
+def _vectors(
+    digest: str, token: str, k: int, smallest: bool, _encoder: "Encoder", _image: Image.Image
+) -> tuple[NDArray, NDArray]:
+    from jepascore_core.jacobian import singular_vectors
+
+    x = _encoder.transform(_image).to(_encoder.device)
+    _, sigma, found = singular_vectors(_encoder, x, k, smallest=smallest, null_dim=_encoder.spec.null_dim)
+    return sigma.cpu().double().numpy(), found.cpu().float().numpy()
 
 
 @st.cache_data(max_entries=64, show_spinner="Moving the image…")
@@ -154,25 +174,31 @@ def _path(
     alpha: float,
     _encoder: "Encoder",
     _image: Image.Image,
-) -> pd.DataFrame:
+) -> Walk:
     import torch
 
     from jepascore_core.jacobian import jacobian_summary
     from jepascore_core.score import jepa_score
 
-    seen = look(_encoder, _image, k, smallest)
+    _, found = vectors(_encoder, _image, k, smallest)
     reach, device, null_dim = limit(_encoder), _encoder.device, _encoder.spec.null_dim
     alphas = np.unique(np.append(np.linspace(-reach, reach, STEPS), alpha))
-    x, v = _encoder.transform(_image), torch.from_numpy(seen.vectors[which])
+    x, v = _encoder.transform(_image), torch.from_numpy(found[which])
     stack = torch.stack([x + float(a) * v for a in alphas]).to(device)
     with torch.inference_mode():
         z = torch.cat([_encoder(part) for part in stack.split(8)]).double().cpu()
         movement = (z - z[int(np.abs(alphas).argmin())]).norm(dim=1).numpy()  # the middle of the path is the image
-    wanted = np.full(len(alphas), seen.seconds * len(alphas) < PATIENCE_S) | np.isclose(alphas, alpha)
     scores = np.full(len(alphas), np.nan)
-    values = jacobian_summary(_encoder, stack[torch.from_numpy(wanted)], null_dim=null_dim).singular_values.cpu()
-    scores[wanted] = jepa_score(values, null_dim=null_dim).numpy()
-    return pd.DataFrame({"alpha": alphas, "movement": movement, "score": scores})
+    order, start, size, spent = np.argsort(np.abs(alphas - alpha), kind="stable"), 0, 1, 0.0
+    while start < len(order):  # from the chosen step outwards, twice as many each time, while there is patience
+        some, began = order[start : start + size], time.perf_counter()
+        values = jacobian_summary(_encoder, stack[torch.from_numpy(some)], null_dim=null_dim).singular_values.cpu()
+        scores[some] = jepa_score(values, null_dim=null_dim).numpy()
+        took = time.perf_counter() - began
+        start, size, spent = start + size, 2 * size, spent + took
+        if spent + 2 * took > PATIENCE_S:
+            break
+    return Walk(pd.DataFrame({"alpha": alphas, "movement": movement, "score": scores}), z.numpy())
 
 
 def _token(image: Image.Image) -> str:

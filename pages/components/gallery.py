@@ -29,7 +29,8 @@ class Row:
     Attributes:
         title: Name of the line, from data or ours; shown as plain text.
         note: Muted text beneath the title.
-        groups: One frame a column, as ``store.extremes`` returns it.
+        groups: One frame a column, as ``store.extremes`` returns it; it may also have ``badge``, shown in place of
+            the score, and ``note``, told with the other facts.
         run: Folder name of the run the images belong to.
     """
 
@@ -97,12 +98,12 @@ def _tile(row: Row, image: dict[Any, Any]) -> dict[str, str]:
     """One thumbnail: its picture, its score, and what a reader of screens hears."""
     score = f"{number(image['score'], 2)} ± {number(image['score_error'], 2)} {row.unit}"
     place = f"{ordinal(image['percentile'])} percentile" if "percentile" in image else ""
-    facts = [image["class_name"] or "unlabelled", score, place, image["key"]]
+    facts = [image["class_name"] or "unlabelled", score, place, image.get("note", ""), image["key"]]
     thumbnail = image.get("thumbnail")
     return {
         "id": _join(row.run, image["key"]),
         "src": "data:image/jpeg;base64," + b64encode(thumbnail).decode() if isinstance(thumbnail, bytes) else "",
-        "badge": number(image["score"], 1),
+        "badge": image.get("badge") or number(image["score"], 1),
         "alt": ", ".join(fact for fact in facts if fact),
         "tip": "\n".join(fact for fact in facts if fact),
     }

@@ -9,10 +9,11 @@ from PIL import Image
 from jepascore_core import store
 from jepascore_core.plots import spectrum_plot
 from jepascore_core.store import Run, ScoreRule
-from pages.components import loaders, pickers
+from pages.components import encode, loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.gallery import Row, gallery
 from pages.components.guard import guard
+from pages.components.leverage import draw_leverage
 from pages.components.text import md, number, ordinal, plural, significant
 
 _OPEN = "inspected"
@@ -61,10 +62,14 @@ def _drawer(run_name: str, key: str, rule: ScoreRule) -> None:
         st.markdown("**Spectrum**")
         spectrum(run, row, key="drawer_spectrum")
         caption([run], [pickers.scored(run)], rule)
+        if st.toggle("Where the score lives", key=f"where_{run.name}_{key}", help="Loads the encoder and the image."):
+            with guard():
+                seen = encode.look(encode.encoder_of(run), encode.source_image(run, row))
+                draw_leverage(seen, key="drawer_band", width=224)
         labels = {item.name: label for label, item in pickers.by_label(pickers.readable_runs()).items()}
         st.page_link(
             "pages/singular_vectors.py", label="Open in Singular vectors", icon=":material/arrow_forward:",
-            query_params={"run": labels.get(run.name, ""), "key": key},
+            query_params={"run": labels.get(run.name, ""), "key": key, "score": pickers.rule_key(rule)},
         )  # fmt: skip
 
 
@@ -78,14 +83,14 @@ def score_of(run: Run, key: str, rule: ScoreRule) -> float:
 def headline(run: Run, row: dict, score: float, rule: ScoreRule) -> None:
     """Score with its error, its percentile in its class and its run, and which image it is."""
     size = f"{row['width']} × {row['height']} px" if row.get("width") else "size unknown"
-    draw_score(score, row.get("score_error"), places(run, row.get("class_name") or None, score, rule))
+    draw_score(score, row.get("score_error"), places(run, row.get("class_name") or None, score, rule), rule)
     st.caption(f"{md(row['key'])}, {size}")
 
 
-def draw_score(score: float, error: float | None, places: str) -> None:
+def draw_score(score: float, error: float | None, places: str, rule: ScoreRule) -> None:
     """A score in large figures, its rounding error, and where it stands."""
     about = f":gray[± {significant(error, 1)} nats.] " if error is not None else ""
-    st.metric("JEPA-SCORE (nats)", number(score, 2))
+    st.metric(f"{pickers.score_title(rule)} (nats)", number(score, 2))
     st.markdown(f"{about}{places}")
 
 

@@ -8,8 +8,11 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import store
-from jepascore_core.store import Run, ScoreRule
+from jepascore_core import store, views
+from jepascore_core.store import Run, RunGaussian, ScoreRule
+
+_MOST_DRAWN = 2048  # embeddings of a cloud
+_MOST_VIEWED = 4096  # images that tell how views settle; their resampling takes a second
 
 
 def version(run: Run) -> str:
@@ -55,6 +58,31 @@ def failures(run: Run) -> pd.DataFrame:
 def spectrum_band(run: Run, class_name: str | None = None) -> pd.DataFrame:
     """Median and 5–95 % band of each singular value; see ``store.spectrum_band``."""
     return _spectrum_band(str(run.path), version(run), class_name)
+
+
+def why_not(run: Run, rule: ScoreRule) -> str | None:
+    """Why a run has no score under a rule, or None; see ``store.why_not``."""
+    return None if rule == ScoreRule() else _why_not(str(run.path), version(run), rule)
+
+
+def gaussian(run: Run) -> RunGaussian:
+    """The Gaussian of the corrected score; the store remembers it. See ``store.fitted_gaussian``."""
+    return store.fitted_gaussian(run)
+
+
+def embeddings(run: Run) -> NDArray[np.float32]:
+    """Embeddings of a run's first images; see ``store.embeddings``."""
+    return _embeddings(str(run.path), version(run))
+
+
+def view_scores(run: Run) -> tuple[list[str], NDArray[np.float64]]:
+    """Scores of every view of a run's first images; see ``store.view_scores``."""
+    return _view_scores(str(run.path), version(run))
+
+
+def settling(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How a run's estimates and its ranking settle; see ``views.settling`` and ``views.ranking``."""
+    return _settling(str(run.path), version(run))
 
 
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
@@ -111,6 +139,27 @@ def _failures(path: str, version: str) -> pd.DataFrame:
 @st.cache_data(max_entries=128, show_spinner=False)
 def _spectrum_band(path: str, version: str, class_name: str | None) -> pd.DataFrame:
     return store.spectrum_band(store.open_run(Path(path)), class_name)
+
+
+@st.cache_data(max_entries=256, show_spinner="Fitting a Gaussian to the embeddings…")
+def _why_not(path: str, version: str, rule: ScoreRule) -> str | None:
+    return store.why_not(store.open_run(Path(path)), rule)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _embeddings(path: str, version: str) -> NDArray[np.float32]:
+    return store.embeddings(store.open_run(Path(path)), limit=_MOST_DRAWN)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _view_scores(path: str, version: str) -> tuple[list[str], NDArray[np.float64]]:
+    return store.view_scores(store.open_run(Path(path)), limit=_MOST_VIEWED)
+
+
+@st.cache_data(max_entries=64, show_spinner="Resampling…")
+def _settling(path: str, version: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    _, scores = _view_scores(path, version)
+    return views.settling(scores), views.ranking(scores)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

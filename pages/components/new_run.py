@@ -13,6 +13,7 @@ from jepascore_core.store.request import PRECISIONS, RunRequest
 from pages.components import cost
 from pages.components.guard import card, guard
 from pages.components.text import plural
+from pages.components.words import policy
 
 if TYPE_CHECKING:
     from jepascore_core.encoders.spec import EncoderSpec
@@ -72,7 +73,12 @@ def _sample() -> RunRequest:
         classes = st.text_input("Classes", placeholder="all; or names, with commas", width=200)
         seed = st.number_input("Seed", 0, value=0, width=90, help="Decides which images the sample draws.")
         views = st.number_input(
-            "Views", 1, 64, 1, width=90, help="Eq. (4): average over this many augmented views; 1 is eq. (5)."
+            "Views",
+            1,
+            64,
+            1,
+            width=90,
+            help=f"T of eq. (4): average over this many augmented views; 1 is eq. (5). Policy {policy()}.",
         )
         device = st.selectbox("Device", ["auto", "cpu", "cuda"], width=100)
         with st.popover("More", icon=":material/tune:"):

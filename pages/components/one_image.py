@@ -11,8 +11,9 @@ from pages.components import encode, loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.guard import card
 from pages.components.inspector import draw_score, places
-from pages.components.text import md, number, significant
-from pages.components.vectors import IMAGE_TYPES, below, enlarged, leverage_over, square
+from pages.components.leverage import draw_leverage
+from pages.components.text import md, significant
+from pages.components.vectors import IMAGE_TYPES, below, enlarged, square
 
 VECTORS = 6
 
@@ -40,15 +41,17 @@ def draw() -> None:
 def _report(run: Run, class_name: str | None, image: Image.Image) -> None:
     encoder = encode.encoder_of(run)
     k = min(VECTORS, encoder.spec.embedding_dim - encoder.spec.null_dim)
-    seen = encode.look(encoder, image, k, False)
+    seen = encode.look(encoder, image)
+    values, vectors = encode.vectors(encoder, image, k, False)
     left, middle, right = st.columns([3, 3, 6], gap="small")
     with left, card("dropped", height="stretch", gap="xsmall"):
         st.image(square(image), width="stretch", alt="The dropped image")
-        draw_score(seen.score, seen.error, places(run, class_name, seen.score, ScoreRule()))
+        rule = ScoreRule()
+        draw_score(seen.score, seen.error, places(run, class_name, seen.score, rule), rule)
+        if int(run.meta.get("views") or 1) > 1:
+            st.caption("This is eq. (5), of one view; the run’s scores are eq. (4), of several.")
     with middle, card("dropped_leverage", height="stretch", gap="xsmall"):
-        st.image(leverage_over(seen), width="stretch", alt="Leverage map of the dropped image")
-        st.markdown("**Leverage map**")
-        st.caption(f"Where the volume comes from; sums to the rank, {number(float(seen.leverage.sum()), 2)}.")
+        draw_leverage(seen, key="dropped_band")
     with right, card("dropped_spectrum", height="stretch", gap="xsmall"):
         st.markdown("**Spectrum**")
         name = class_name or "the run"
@@ -59,8 +62,8 @@ def _report(run: Run, class_name: str | None, image: Image.Image) -> None:
         chart(figure, key="dropped_chart", alt="Log singular values of the dropped image over the run's median")
         st.caption(f"Blue: this image. Dotted: median of {md(name)}, with its 5–95 % band.")
     with card("dropped_vectors"), st.grid(6, min_column_width=96, gap="small"):
-        scale = common_scale(seen.vectors)
-        for place, (vector, sigma) in enumerate(zip(seen.vectors, seen.sigma, strict=True)):
+        scale = common_scale(vectors)
+        for place, (vector, sigma) in enumerate(zip(vectors, values, strict=True)):
             with st.container(gap="xxsmall"):
                 title = f"σ{below(place + 1)} = {significant(float(sigma))}"
                 st.image(enlarged(vector_picture(vector, scale), 160), width="stretch", alt=f"Singular vector, {title}")

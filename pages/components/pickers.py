@@ -10,14 +10,24 @@ from jepascore_core.plots import dataset_colours
 from jepascore_core.store import Run, ScoreRule
 from jepascore_core.store.request import short_name
 from pages.components import loaders
-from pages.components.text import md
+from pages.components.text import count, md, significant
 
 RULES = {
-    "eq. (5)": ScoreRule(),
+    "Raw": ScoreRule(),
+    "Sphere": ScoreRule("sphere"),
+    "Corrected": ScoreRule("corrected"),
     "Listing 1, ε 1e−6": ScoreRule("listing1", 1e-6),
     "Listing 1, ε 1e−4": ScoreRule("listing1", 1e-4),
     "Listing 1, ε 1e−2": ScoreRule("listing1", 1e-2),
 }
+_ABOUT = (
+    "Σ ln σ up to the rank: the paper’s JEPA-SCORE, eq. (5).",
+    "Eq. (5) of the embedding normalised to unit length: in many dimensions a Gaussian lies near a sphere, Lemma 1.",
+    "Eq. (5) plus the log-density of the embedding under a Gaussian fitted to the run: both terms of eq. (1).",
+    "Σ ln σ over all D, σ clipped at ε: the paper’s code.",
+    "The same, clipped earlier.",
+    "The same, clipped earlier.",
+)
 ALL_IMAGES = "All images"
 
 
@@ -139,20 +149,72 @@ def pick_run(labels: dict[str, Run], default: Run) -> Run:
     return labels.get(label) or default
 
 
-def pick_rule() -> ScoreRule:
-    """Choose the convention of the score; kept in the URL as ``score``."""
-    with chip("Score", current("score", list(RULES), ["eq. (5)"])[0]):
-        name = st.radio(
-            "Convention", list(RULES), key="score", bind="query-params",
-            captions=["Σ ln σ up to the rank; the paper’s definition", "Σ over all D, σ clipped at ε; the paper’s code"]
-            + ["the same, clipped earlier"] * 2,
-        )  # fmt: skip
-    return RULES.get(name, ScoreRule())
+def pick_rule(runs: Sequence[Run]) -> ScoreRule:
+    """Choose the convention of the score, kept in the URL as ``score``; raw where one of the runs lacks another.
+
+    ``note_on_score`` says so.
+    """
+    with chip("Score", rule_key(_usable(runs))):
+        st.radio("Score", list(RULES), key="score", bind="query-params", captions=_ABOUT, width=420)
+    return _usable(runs)
 
 
-def rule_name(rule: ScoreRule) -> str:
-    """How a convention is called on the screen."""
-    return next((name for name, known in RULES.items() if known == rule), f"ε {rule.eps:g}")
+def note_on_score(runs: Sequence[Run], rule: ScoreRule) -> None:
+    """One sentence on what stands behind the scores shown, where there is something to say."""
+    wanted = _wanted()
+    if wanted != rule:
+        reasons = dict.fromkeys(filter(None, (loaders.why_not(run, wanted) for run in runs)))
+        st.caption(f":material/info: {md(next(iter(reasons), ''))} Shown is the raw score.")
+    elif rule.convention == "corrected":
+        fits = "; ".join(_fit(run) for run in runs)
+        own = (
+            " Each run has its own, and the narrower its embeddings the higher its scores: "
+            "compare images within a run, not runs."
+        )
+        own = own if len(runs) > 1 else ""
+        st.caption(f":material/info: Gaussian fitted to {fits}.{own}")
+
+
+def _wanted() -> ScoreRule:
+    """The convention that the control holds, or the URL asks for."""
+    return RULES[current("score", list(RULES), ["Raw"])[0]]
+
+
+def _usable(runs: Sequence[Run]) -> ScoreRule:
+    """The wanted convention if all of the runs have such a score, else the raw one."""
+    wanted = _wanted()
+    return wanted if all(loaders.why_not(run, wanted) is None for run in runs) else ScoreRule()
+
+
+def _fit(run: Run) -> str:
+    """What a run's Gaussian rests on, in words."""
+    fit = loaders.gaussian(run)
+    null_dim = int(run.meta["encoder"]["null_dim"])
+    few = "fewer embeddings than dimensions: " if fit.samples <= fit.dim else ""
+    flat = f", on a surface of {fit.dim - null_dim}" if null_dim else ""
+    return (
+        f"{md(dataset_name(run))} ({count(fit.samples)} embeddings, D = {fit.dim}{flat}; "
+        f"{few}covariance shrunk by {significant(100 * fit.shrinkage, 2)} %)"
+    )
+
+
+def rule_name(rule: ScoreRule, runs: Sequence[Run]) -> str:
+    """How a convention is called in a caption of some runs."""
+    views = any(int(run.meta.get("views") or 1) > 1 for run in runs)
+    if rule == ScoreRule():
+        return "raw, eq. (4)" if views else "raw, eq. (5)"
+    name = rule_key(rule) if rule.convention == "listing1" else rule.convention
+    return f"{name}, of the plain image" if views else name
+
+
+def score_title(rule: ScoreRule) -> str:
+    """How a score is called on an axis."""
+    return f"{rule_key(rule)} score" if rule.convention in ("sphere", "corrected") else "JEPA-SCORE"
+
+
+def rule_key(rule: ScoreRule) -> str:
+    """Name of a convention in the control and in the URL."""
+    return next(name for name, known in RULES.items() if known == rule)
 
 
 def classes_of(runs: Sequence[Run]) -> list[str]:

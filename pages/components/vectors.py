@@ -10,20 +10,23 @@ from PIL import Image
 
 from jepascore_core.datasets.images import open_image
 from jepascore_core.errors import JepaScoreError
-from jepascore_core.pictures import common_scale, leverage_picture, vector_picture
-from jepascore_core.plots import movement_plot
+from jepascore_core.pictures import common_scale, vector_picture
+from jepascore_core.plane import principal_plane
 from jepascore_core.store import Run, ScoreRule
+from jepascore_core.walk_plots import movement_plot, path_plot
 from pages.components import encode, loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.guard import card, guard
 from pages.components.inspector import headline, score_of, spectrum
+from pages.components.leverage import SIDE, draw_leverage
 from pages.components.text import count, md, number, significant
 
 if TYPE_CHECKING:
     from jepascore_core.encoders.encoder import Encoder
 
 IMAGE_TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"]
-SIDE = 336  # least side of a picture on the page, px; small inputs are enlarged without smoothing
+LEAST_CLOUD = 3  # embeddings that span a plane
+PLANES = ("Among the run’s images", "The path alone")
 
 
 @dataclass(frozen=True)
@@ -146,12 +149,12 @@ def draw_vectors(run: Run, source: Source, wanted: Vectors, rule: ScoreRule) -> 
         st.caption(
             ":material/info: The encoder's weights differ from those of the run; the pictures show these weights."
         )
-    seen = encode.look(encoder, source.image, wanted.k, wanted.smallest)
-    first = len(seen.singular_values) - encoder.spec.null_dim - wanted.k if wanted.smallest else 0
+    values, vectors = encode.vectors(encoder, source.image, wanted.k, wanted.smallest)
+    first = encoder.spec.embedding_dim - encoder.spec.null_dim - wanted.k if wanted.smallest else 0
     with card("vectors"):
-        scale = common_scale(seen.vectors)
+        scale = common_scale(vectors)
         with st.grid(6, min_column_width=96, gap="small"):
-            for place, (vector, sigma) in enumerate(zip(seen.vectors, seen.sigma, strict=True)):
+            for place, (vector, sigma) in enumerate(zip(vectors, values, strict=True)):
                 with st.container(gap="xxsmall"):
                     name = f"σ{below(first + place + 1)} = {significant(float(sigma))}"
                     picture = enlarged(vector_picture(vector, scale), 160)
@@ -159,11 +162,12 @@ def draw_vectors(run: Run, source: Source, wanted: Vectors, rule: ScoreRule) -> 
                     st.markdown(f"**{name}**")
         st.caption("Right singular vectors vₖ in input space: zero is mid-grey, one scale for the row.")
     with card("walk"):
-        _walk(encoder, source, wanted, seen.vectors, first, rule)
+        _walk(run, encoder, source, wanted, vectors, first, rule)
     caption([run], [pickers.scored(run)], rule)
 
 
 def _walk(
+    run: Run,
     encoder: "Encoder",
     source: Source,
     wanted: Vectors,
@@ -171,51 +175,66 @@ def _walk(
     first: int,
     rule: ScoreRule,
 ) -> None:
-    """Move the image along one vector; show the image, its embedding's movement and its score."""
+    """Move the image along one vector; show the image, its embedding's movement and path, and its score."""
     reach = encode.limit(encoder)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         names = [f"v{below(first + place + 1)}" for place in range(wanted.k)]
         name = st.selectbox("Move along", names, key="along", width=120)
         alpha = st.slider("α", -reach, reach, 0.0, reach / 40, key="alpha", help="Step in normalised input units.")
     which = names.index(name) if name in names else 0
-    trace = encode.path(encoder, source.image, wanted.k, wanted.smallest, which, float(alpha))
-    here = trace.iloc[int(np.argmin(np.abs(trace["alpha"] - alpha)))]
-    left, right = st.columns([3, 7], gap="medium")
+    walk = encode.path(encoder, source.image, wanted.k, wanted.smallest, which, float(alpha))
+    here = walk.steps.iloc[int(np.argmin(np.abs(walk.steps["alpha"] - alpha)))]
+    left, middle, right = st.columns([3, 4, 4], gap="medium")
     with left:
         picture = enlarged(encode.moved(encoder, source.image, vectors[which], float(alpha)), SIDE)
         st.image(picture, width="stretch", alt=f"The image moved by {alpha:.2f} along {name}")
         distance, score, step = significant(here["movement"]), number(here["score"], 2), number(float(alpha), 2)
         st.markdown(f"α = {step}: the embedding moves by **{distance}**, the score becomes **{score}** nats.")
+    with middle:
+        chart(movement_plot(walk.steps, float(alpha)), key="walk", alt="Embedding movement and score along the vector")
+        if rule != ScoreRule() or int(run.meta.get("views") or 1) > 1:
+            st.caption("The score along the walk is the raw one of a single view, eq. (5).")
     with right:
-        chart(movement_plot(trace, float(alpha)), key="walk", alt="Embedding movement and score along the vector")
-        if rule != ScoreRule():
-            st.caption("The score along the walk follows eq. (5).")
+        _draw_path(run, encoder, walk, float(alpha))
+
+
+def _draw_path(run: Run, encoder: "Encoder", walk: encode.Walk, alpha: float) -> None:
+    """The embedding's path among those of the run, in their principal plane, or in its own."""
+    place = st.container(gap="xsmall")
+    others = loaders.embeddings(run).astype(np.float64)
+    if len(others) < LEAST_CLOUD or encoder.digest != run.meta["encoder"]["digest"]:
+        others = others[:0].reshape(0, walk.embeddings.shape[1])
+    elif _alone():
+        others = others[:0]
+    plane = principal_plane(others if len(others) else walk.embeddings)
+    axes = [f"principal direction {k + 1} ({number(100 * float(plane.share[k]), 0)} %)" for k in (0, 1)]
+    drawn = plane.project(walk.embeddings)
+    figure = path_plot(plane.project(others), drawn, walk.steps["alpha"].to_numpy(), alpha, (axes[0], axes[1]))
+    with place:
+        chart(figure, key="path", alt="Path of the embedding in the plane of two principal directions")
+        whose = "the run’s embeddings" if len(others) else "the path itself"
+        st.caption(
+            f"The embedding’s path in the first two principal directions of {whose}, which hold "
+            f"{number(100 * plane.held(walk.embeddings), 0)} % of its movement. Hollow: the image; filled: at α."
+        )
+
+
+def _alone() -> bool:
+    """Whether the reader wants the path by itself."""
+    chosen = st.segmented_control(
+        "Plane", PLANES, default=PLANES[0], key="plane", bind="query-params", required=True,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return chosen == PLANES[1]
 
 
 def _leverage(run: Run, source: Source | None) -> None:
-    """Leverage map in amber over the greyed image, and what it sums to."""
+    """The leverage map, where the image is at hand."""
     if source is None:
         st.markdown("**Leverage map**")
         st.caption("Needs the source image.")
         return
-    seen = encode.look(encode.encoder_of(run), source.image, 1, False)
-    picture = leverage_picture(
-        np.asarray(Image.fromarray(seen.shown).resize((SIDE, SIDE), Image.Resampling.BICUBIC)), seen.leverage
-    )
-    st.image(picture, width="stretch", alt="Leverage map, amber where the volume comes from")
-    st.markdown("**Leverage map**")
-    share = np.sort(seen.leverage.ravel())[::-1]
-    half = int(np.searchsorted(np.cumsum(share), share.sum() / 2)) + 1
-    st.caption(
-        f"Where the volume comes from. The patches sum to the rank, {number(float(share.sum()), 2)}; "
-        f"half of it lies in {count(half)} of {count(share.size)} patches."
-    )
-
-
-def leverage_over(seen: encode.Look) -> np.ndarray:
-    """Leverage in amber over the greyed image, enlarged."""
-    shown = Image.fromarray(seen.shown).resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC)
-    return leverage_picture(np.asarray(shown), seen.leverage)
+    draw_leverage(encode.look(encode.encoder_of(run), source.image), key="leverage", in_url=True)
 
 
 def _picture(row: dict[str, Any], source: Source | None) -> Image.Image:

@@ -36,6 +36,15 @@ def what_it_is_not() -> None:
     )
 
 
+def policy(name: str | None = None) -> str:
+    """A policy of augmented views, by name and in words, Markdown; None is the one that new runs take."""
+    from jepascore_core.runner.views import POLICY, POLICY_WORDS  # comes with torch
+
+    known = {POLICY: POLICY_WORDS}
+    name = name or POLICY
+    return f"*{md(name)}*" + (f": {known[name]}" if name in known else "")
+
+
 def nothing_yet() -> None:
     """State of a page before the first result."""
     listed = jobs.list_jobs()
