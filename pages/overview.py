@@ -3,6 +3,7 @@
 import streamlit as st
 
 from pages.components import live, pickers, runs_table, words
+from pages.components.distribution import directions
 from pages.components.guard import card, page
 from pages.components.inspector import open_image, strip
 
@@ -14,6 +15,8 @@ with page("Overview", "Which images does a pretrained vision encoder find likely
         runs = pickers.latest_family(pickers.readable_runs())
         if runs:
             strip(runs)
+            if sentence := directions(runs):
+                st.caption(sentence)
         else:
             words.nothing_yet()
 

@@ -20,6 +20,8 @@ from jepascore_core.locks import hold
 from jepascore_core.runner import Hooks, score_dataset, score_work
 from jepascore_core.store.costs import Cost, cost_file, recorded
 from jepascore_core.store.request import RunRequest
+from pages.components.distribution import directions
+from pages.components.text import md
 from tests.tiny import TinyDataset, tiny_encoder, tiny_work
 
 ROOT = Path(__file__).parent.parent
@@ -159,6 +161,16 @@ def test_overview_says_what_the_score_is_not(on_filled: None):
     assert "Not a calibrated probability" in text
     assert "brightness" in text
     assert "inverted" in text
+
+
+def test_the_measured_direction_is_told_with_its_interval(on_filled: None):
+    runs = {run.label: run for run in store.list_runs()}
+    twins = [runs["jepa-tiny · digits"], runs["jepa-tiny-untrained · digits"]]
+    told = directions(twins)
+    names = (md(run.label) for run in twins)
+    assert told.startswith("Measured against {}, AUROC with 95 % interval: {} ".format(*names))
+    assert re.search(r" (lower|higher|not told apart) \(\d\.\d\d, \d\.\d\d–\d\.\d\d\)\.$", told), told
+    assert directions(twins[:1]) == "" and directions([]) == ""
 
 
 def test_a_broken_folder_is_listed_with_its_reason(on_filled: None):

@@ -163,6 +163,20 @@ def draw_separation(runs: Sequence[Run], rule: ScoreRule) -> None:
             st.caption("Corrected scores of two runs rest on two Gaussians, so that no AUROC is given.")
 
 
+def directions(runs: Sequence[Run]) -> str:
+    """How the datasets of one encoder lie against the first, as measured; empty for one dataset."""
+    runs, rule, told = [run for run in runs if pickers.scored(run) > 1], ScoreRule(), []
+    if len(runs) < 2:
+        return ""
+    reference, *others = runs
+    names, ways = _curve_names(runs), {"lower": "lower", "higher": "higher", "not separated": "not told apart"}
+    for run in others:
+        found = separation(_scores(reference, rule), _scores(run, rule))
+        interval = f"{number(found.auroc, 2)}, {number(found.low, 2)}–{number(found.high, 2)}"
+        told.append(f"{md(names[run.name])} {ways[found.direction]} ({interval})")
+    return f"Measured against {md(names[reference.name])}, AUROC with 95 % interval: {'; '.join(told)}."
+
+
 def _facts(name: str, run: Run, reference: Run, rule: ScoreRule) -> dict[str, str]:
     """One line of the separation table."""
     scores = loaders.scores(run, rule)["score"]
