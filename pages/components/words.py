@@ -3,6 +3,7 @@
 import streamlit as st
 
 from jepascore_core import jobs
+from pages.components import live
 from pages.components.guard import card
 from pages.components.text import md
 
@@ -38,7 +39,7 @@ def what_it_is_not() -> None:
 
 def nothing_yet() -> None:
     """State of a page before the first result."""
-    listed = jobs.list_jobs()
+    listed = live.scoring_jobs()
     if any(job.active for job in listed):
         st.skeleton(height=240)
         st.caption("The first images appear here within seconds.")
