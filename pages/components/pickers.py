@@ -1,6 +1,6 @@
 """Which runs, classes and convention a page shows. Every choice lives in the URL; unknown values are ignored."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import streamlit as st
@@ -10,7 +10,7 @@ from jepascore_core.plots import dataset_colours
 from jepascore_core.store import Run, ScoreRule
 from jepascore_core.store.request import short_name
 from pages.components import loaders
-from pages.components.text import md
+from pages.components.text import listed, md
 
 RULES = {
     "eq. (5)": ScoreRule(),
@@ -106,6 +106,40 @@ def current_number(key: str, low: int, high: int, default: int) -> int:
     """What a slider of whole numbers will hold in this run of the page; as ``current``."""
     text = str(st.session_state[key] if key in st.session_state else st.query_params.get(key, ""))
     return int(text) if text.isascii() and text.isdigit() and low <= int(text) <= high else default
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], bool]:
+    """A check for ``tell_unknown``: one of some names."""
+    known = set(names)
+    return lambda text: text in known
+
+
+def between(low: float, high: float) -> Callable[[str], bool]:
+    """A check for ``tell_unknown``: a number in a range, ends included."""
+
+    def check(text: str) -> bool:
+        if len(text) > 20 or not text.isascii():
+            return False
+        try:
+            return low <= float(text) <= high
+        except ValueError:
+            return False
+
+    return check
+
+
+def tell_unknown(checks: Mapping[str, Callable[[str], bool]]) -> None:
+    """Say in a sentence which choices of the address mean nothing; their controls fall back by themselves.
+
+    To be called before the controls: drawing them takes such values out of the address.
+    """
+    wrong = [
+        key
+        for key, known in checks.items()
+        if key not in st.session_state and not all(known(value) for value in st.query_params.get_all(key))
+    ]
+    if wrong:
+        st.caption(f":material/info: The address asks for an unknown {listed(wrong)}; the usual choice is shown.")
 
 
 def shortened(names: Sequence[str], most: int = 4) -> str:
