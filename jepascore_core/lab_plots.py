@@ -236,8 +236,8 @@ def walk_plot(data: Array, paths: Mapping[str, Array], box: Array, every: int) -
     figure.update_layout(margin={"t": 36})
     figure.update_xaxes(range=[box[0, 0], box[1, 0]], showgrid=False, zeroline=False, showticklabels=False)
     figure.update_yaxes(range=[box[0, 1], box[1, 1]], showgrid=False, zeroline=False, showticklabels=False)
-    figure.update_xaxes(mirror=True, showline=True, linecolor=GRID)
-    figure.update_yaxes(mirror=True, showline=True, linecolor=GRID)
+    figure.update_xaxes(mirror=True, showline=True, linecolor=GRID, ticks="")
+    figure.update_yaxes(mirror=True, showline=True, linecolor=GRID, ticks="")
     for place in range(1, len(names) + 1):
         figure.update_yaxes(scaleanchor=f"x{place if place > 1 else ''}", constrain="domain", row=1, col=place)
         figure.update_xaxes(constrain="domain", row=1, col=place)
@@ -273,8 +273,8 @@ def correlation_heatmap(cells: pd.DataFrame, dims: Sequence[int], samples: Seque
             )  # fmt: skip
     _frame(figure, height=70 + 78 * len(dims))
     figure.update_layout(margin={"t": 30})
-    figure.update_xaxes(side="top", showgrid=False, zeroline=False, type="category")
-    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False, type="category")
+    figure.update_xaxes(side="top", ticks="", showgrid=False, zeroline=False, type="category")
+    figure.update_yaxes(autorange="reversed", ticks="", showgrid=False, zeroline=False, type="category")
     return figure
 
 
@@ -315,7 +315,7 @@ def _square(figure: go.Figure, axes: Array) -> go.Figure:
     """A panel with equal scales on both axes."""
     _frame(figure, height=PANEL_PX + 50)
     figure.update_layout(margin={"l": 4, "r": 4, "t": 4, "b": 46}, dragmode=False)
-    style = {"showgrid": False, "zeroline": False, "showticklabels": False, "constrain": "domain"}
+    style = {"showgrid": False, "ticks": "", "zeroline": False, "showticklabels": False, "constrain": "domain"}
     figure.update_xaxes(range=[axes[0][0], axes[0][-1]], **style)
     figure.update_yaxes(range=[axes[1][0], axes[1][-1]], scaleanchor="x", **style)
     return figure

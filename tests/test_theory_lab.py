@@ -209,7 +209,7 @@ def test_the_page_trains_draws_and_samples(small: None) -> None:
     text = words(at)
     assert "untrained" in text and "one fitted Gaussian" in text
     assert len(at.get("plotly_chart")) == 6  # density, score, grid, scatter, loss, eigenvalues
-    assert list(at.table[0].value.iloc[:, 0]) == ["raw", "sphere", "corrected", "one Gaussian"]
+    assert list(at.table[0].value.iloc[:, 0]) == ["raw", "sphere", "corrected", "one\u00a0Gaussian"]
     at.button(key="draw_samples").click().run()
     until = time.monotonic() + 60
     while "Energy distance from" not in words(check(at.run())):
@@ -251,6 +251,12 @@ def test_no_number_of_the_address_breaks_the_page(number: str, small: None) -> N
     at = check(opened(samples="100", **dict.fromkeys(numbers, number)))
     assert any("The address asks for an unknown seed" in caption.value for caption in at.caption)
     finished(at)
+
+
+@pytest.mark.parametrize("view", ["One experiment", "Dimension × samples"])
+def test_an_empty_address_is_as_good_as_none(view: str, small: None) -> None:
+    names = ("objective", "break", "dim", "samples", "seed", "components", "which", "ratio", "of", "r")
+    check(opened(view=view, **dict.fromkeys(names, "")))
 
 
 def test_a_hostile_address_gives_the_defaults_and_one_sentence(small: None) -> None:

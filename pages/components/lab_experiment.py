@@ -20,14 +20,14 @@ POLL_S = 1.0
 
 def draw() -> None:
     """The controls, then the training as it goes on, then what it found."""
-    config = lab.pick_experiment()
+    config, which = lab.pick_experiment()
     experiment = lab.shelf().watch(config, lab.watcher())
     if experiment.training.active:
         live.hide_status()
     if experiment.result is None:
         _follow(config)
         return
-    _found(experiment, experiment.result)
+    _found(experiment, experiment.result, which)
 
 
 def _follow(config: LabConfig) -> None:
@@ -103,12 +103,10 @@ def _projections(config: LabConfig, projections: dict[str, float] | None) -> Non
     st.table(facts, border="horizontal", hide_index=True, alt="Moments of random projections beside the ideal")
 
 
-def _found(experiment: Experiment, result: LabResult) -> None:
+def _found(experiment: Experiment, result: LabResult, which: str) -> None:
     """The verdict, Figure 2 top left, the scatter and its numbers, Langevin samples, and how it was trained."""
     config = experiment.config
-    with st.container(horizontal=True, vertical_alignment="center"):
-        which = lab.pick_score()
-        st.markdown(lab_words.verdict(config, result.correlations, which))
+    st.markdown(lab_words.verdict(config, result.correlations, which))
     if result.plane is not None:
         with card("plane"):
             _plane(result.plane, result, which)
@@ -174,7 +172,7 @@ def _numbers(result: LabResult) -> None:
         [name, *(f"{number(found[f'{name}_{kind}'])} ({number(found[f'untrained_{name}_{kind}'])})" for kind in kinds)]
         for name in lab.SCORES.values()
     ]
-    rows.append(["one Gaussian", *(number(found[f"gaussian_{kind}"]) for kind in kinds)])
+    rows.append(["one\u00a0Gaussian", *(number(found[f"gaussian_{kind}"]) for kind in kinds)])
     frame = pd.DataFrame(rows, columns=["", "Pearson (untrained)", "Spearman (untrained)"])
     st.markdown("**Correlation with the true log p**")
     st.table(frame, border="horizontal", hide_index=True, alt="Correlation of each score with the true log-density")

@@ -89,7 +89,7 @@ def _kept(home: str, version: int) -> list[dict[str, Any]]:
 
 def _pick_ratio() -> float:
     """Choose the mixtures' scale ratio; kept in the URL as ``ratio``."""
-    with pickers.chip("Scale ratio", pickers.current("ratio", SCALES, ["2"])[0]):
+    with pickers.chip("Scale ratio", pickers.current_one("ratio", SCALES, "2")):
         ratio = st.segmented_control(
             "Scale ratio", SCALES, default="2", key="ratio", bind="query-params", required=True,
         )  # fmt: skip
@@ -99,12 +99,12 @@ def _pick_ratio() -> float:
 
 def _pick_number() -> tuple[str, str]:
     """Choose whose correlation is shown, and which; kept in the URL as ``of`` and ``r``."""
-    with pickers.chip("Score", _uncapped(pickers.current("of", list(SHOWN), ["Raw"])[0])):
+    with pickers.chip("Score", _uncapped(pickers.current_one("of", list(SHOWN), "Raw"))):
         shown = st.radio(
             "Score", list(SHOWN), key="of", bind="query-params",
             captions=[*lab.ABOUT_SCORES, "the same net before its first step", "fitted to the samples; no network"],
         )  # fmt: skip
-    with pickers.chip("Correlation", pickers.current("r", KINDS, ["Pearson"])[0]):
+    with pickers.chip("Correlation", pickers.current_one("r", KINDS, "Pearson")):
         kind = st.segmented_control(
             "Correlation", KINDS, default="Pearson", key="r", bind="query-params", required=True
         )

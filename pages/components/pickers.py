@@ -102,6 +102,11 @@ def current(key: str, known: Sequence[str], default: Sequence[str]) -> list[str]
     return found if found or (given and not values) else list(default)
 
 
+def current_one(key: str, known: Sequence[str], default: str) -> str:
+    """What a control of one choice will hold in this run of the page; as ``current``, never nothing."""
+    return (current(key, known, [default]) or [default])[0]
+
+
 def current_number(key: str, low: int, high: int, default: int) -> int:
     """What a slider of whole numbers will hold in this run of the page; as ``current``."""
     text = str(st.session_state[key] if key in st.session_state else st.query_params.get(key, ""))
@@ -166,7 +171,7 @@ def pick_runs(labels: dict[str, Run], default: Sequence[Run]) -> list[Run]:
 def pick_run(labels: dict[str, Run], default: Run) -> Run:
     """Choose one run; kept in the URL as ``run``."""
     first = next(label for label, run in labels.items() if run.name == default.name)
-    with chip("Run", current("run", list(labels), [first])[0]):
+    with chip("Run", current_one("run", list(labels), first)):
         label = st.selectbox(
             "Run", list(labels), index=list(labels).index(first), key="run", bind="query-params", width=320
         )
@@ -175,7 +180,7 @@ def pick_run(labels: dict[str, Run], default: Run) -> Run:
 
 def pick_rule() -> ScoreRule:
     """Choose the convention of the score; kept in the URL as ``score``."""
-    with chip("Score", current("score", list(RULES), ["eq. (5)"])[0]):
+    with chip("Score", current_one("score", list(RULES), "eq. (5)")):
         name = st.radio(
             "Convention", list(RULES), key="score", bind="query-params",
             captions=["Σ ln σ up to the rank; the paper’s definition", "Σ over all D, σ clipped at ε; the paper’s code"]
