@@ -416,4 +416,5 @@ def test_only_records_of_one_recipe_are_compared() -> None:
     assert len(lab_grid.matching(records, "uniformity", "none", 2.0)) == 8
     assert lab_grid.matching(records, "uniformity", "none", 1.0) == []
     records[0]["config"]["steps"] = 5
+    records.append({"recipe": theory_grid.RECIPE})  # a file that somebody else wrote there
     assert len(lab_grid.matching(records, "uniformity", "none", 2.0)) == 7

@@ -27,6 +27,7 @@ SHOWN = {
     "One Gaussian": "gaussian_",
 }
 KINDS = ("Pearson", "Spearman")
+FIELDS = {f"{prefix}{kind.lower()}" for prefix in SHOWN.values() for kind in KINDS}
 SCALES = ("1", "2", "4")
 SIZES = ("2", "4", "8", "16", "32", "64")
 COUNTS = ("100", "300", "1000", "3000", "10000", "30000")
@@ -64,12 +65,13 @@ def draw() -> None:
 def matching(records: Sequence[dict[str, Any]], objective: str, broken: str, ratio: float) -> list[dict[str, Any]]:
     """Records of one heatmap: only dimension, samples and seed differ; all else is as the form asks for."""
     chosen = {"objective": objective, "broken": broken, "scale_ratio": ratio}
-    return [
-        record
-        for record in records
-        if record["config"]
-        == asdict(LabConfig(dim=record["dim"], samples=record["samples"], seed=record["seed"], **chosen))  # type: ignore[arg-type]
-    ]
+
+    def fits(record: dict[str, Any]) -> bool:
+        names = ("dim", "samples", "seed")
+        cell: dict[str, Any] = {name: record.get(name) for name in names}
+        return record.get("config") == asdict(LabConfig(**cell, **chosen))  # type: ignore[arg-type]
+
+    return [record for record in records if fits(record) and record.keys() >= FIELDS]
 
 
 def _records() -> list[dict[str, Any]]:
@@ -210,7 +212,8 @@ def _form(objective: str, broken: str, ratio: float) -> None:
             samples = st.pills("Samples", COUNTS, default=["1000", "10000"], selection_mode="multi", key="grid_samples")
             seeds = st.number_input("Seeds", 1, 10, 3, key="grid_seeds", width=110)
             request = TheoryRequest(
-                dims=tuple(int(d) for d in dims if d in SIZES), samples=tuple(int(n) for n in samples if n in COUNTS),
+                dims=tuple(sorted(int(d) for d in dims if d in SIZES)),
+                samples=tuple(sorted(int(n) for n in samples if n in COUNTS)),
                 seeds=int(seeds), objective=objective, broken=broken, scale_ratio=ratio,
             )  # fmt: skip
             st.space("stretch")
@@ -235,7 +238,7 @@ def _cost(request: TheoryRequest) -> str:
     told = f"{plural(len(new), 'new experiment')}" + (
         f", {len(configs) - len(new)} are here" if len(new) < len(configs) else ""
     )
-    took = {record["dim"]: float(record["elapsed_s"]) for record in _records()}
+    took = {record.get("dim"): float(record.get("elapsed_s") or 0) for record in _records()}
     if all(config.dim in took for config in new):
         return f"{md(told)}; about {duration(sum(took[config.dim] for config in new))} by those run before."
     return f"{md(told)}; seconds to a minute each. It runs in a process of its own: close this page, it goes on."
