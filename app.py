@@ -30,4 +30,7 @@ st.navigation({
         st.Page("pages/distributions.py", title="Distributions", help="Score distributions across datasets."),
         st.Page("pages/singular_vectors.py", title="Singular vectors", help="One image, taken apart."),
     ],
+    "Understand": [
+        st.Page("pages/theory_lab.py", title="Theory lab", help="Does the score follow a density that is known?"),
+    ],
 }).run()

@@ -304,6 +304,7 @@ def theory(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 600,
     as_json: Json = False,
     runs_dir: RunsDir = None,
+    job: Job = None,
 ) -> None:
     """Train small encoders on Gaussian mixtures and correlate their scores with the true log-density (Figure 2).
 
@@ -311,24 +312,63 @@ def theory(
     the untrained network and a single fitted Gaussian stand beside it. Each finished experiment is kept; asked again,
     only the rest is run.
     """
+    from jepascore_core.jobs import JobFile
     from jepascore_core.processes import stop_on_signals
-    from jepascore_core.store import runs_home
-    from jepascore_core.theory_grid import grid, run_grid
+    from jepascore_core.theory_grid import grid
 
     options = {"objective": objective, "broken": broken, "scale_ratio": scale_ratio, "steps": steps}
     configs = grid(_whole_numbers("dims", dims), _whole_numbers("samples", samples), seeds, **options)
-    with _progress_bar("theory") as advance, stop_on_signals() as stop:
-        records: list[Any] = []
-
-        def show(config: Any, step: Any) -> None:
-            note = f"d = {config.dim}, {config.samples} samples, seed {config.seed}, loss {step.loss:.3f}"
-            advance(len(records) * steps + step.step + 1, len(configs) * steps, note)
-
-        run_grid(configs, runs_home(runs_dir), on_step=show, on_cell=records.append, stop=stop)
-    if len(records) < len(configs):
-        raise RunError(f"Stopped; {len(records)} of {len(configs)} are kept, and the same command does the rest.")
+    with JobFile.attached(job) as stages, stop_on_signals() as stop:
+        records = _run_theory(configs, runs_dir, stages, stop)
+        if len(records) < len(configs):
+            stages.stage("cancelled")
+            raise RunError(f"Stopped; {len(records)} of {len(configs)} are kept, and the same command does the rest.")
     columns = ["dim", "samples", "seed", "pearson", "spearman", "sphere_pearson", "corrected_pearson"]
     _print(records, as_json, [*columns, "untrained_raw_pearson", "gaussian_pearson"])
+
+
+def _run_theory(configs: list[Any], runs_dir: Path | None, stages: Any, stop: Any) -> list[dict[str, Any]]:
+    """Run the experiments that are not kept yet, with a progress bar; a job takes its turn on the processor first."""
+    from contextlib import ExitStack
+
+    import torch
+
+    from jepascore_core.locks import device_lock, hold
+    from jepascore_core.store import runs_home
+    from jepascore_core.theory_grid import kept, run_grid
+
+    home, planned = runs_home(runs_dir), len(configs)
+    records: list[dict[str, Any]] = []
+    left_s = [0.0, 0]  # seconds of the experiments made here, and how many they were
+    found = {config for config in configs if kept(config, home)}
+
+    def wait(holder: str) -> None:
+        stages.stage("waiting")
+        stages.progress(len(found), planned, f"waiting for {holder or 'another job'}, which holds the processor")
+
+    def told(config: Any) -> str:
+        return f"d = {config.dim}, {config.samples} samples, seed {config.seed}"
+
+    def show(config: Any, step: Any) -> None:
+        if step.step == 0:
+            eta_s = left_s[0] / left_s[1] * (planned - len(records)) if left_s[1] else None
+            stages.progress(len(records), planned, told(config), eta_s)
+        done = len(records) * config.steps + step.step + 1
+        advance(done, planned * config.steps, f"{told(config)}, loss {step.loss:.3f}")
+
+    def keep(record: dict[str, Any]) -> None:
+        records.append(record)
+        if configs[len(records) - 1] not in found:
+            left_s[0], left_s[1] = left_s[0] + record["elapsed_s"], left_s[1] + 1
+
+    with _progress_bar("theory") as advance, ExitStack() as turn:
+        if stages.attached_to_file:
+            torch.set_num_threads(1)  # on nets this small more only wait for each other; one core serves the pages
+            turn.enter_context(hold(device_lock("cpu"), holder="the theory lab", waiting=wait, stop=stop))
+        stages.stage("training")
+        run_grid(configs, home, on_step=show, on_cell=keep, stop=stop)
+    stages.progress(len(records), planned, "")
+    return records
 
 
 def _whole_numbers(name: str, text: str) -> list[int]:

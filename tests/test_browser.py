@@ -34,6 +34,7 @@ PAGES = {
     "class_extremes": ("class_extremes", "Class extremes"),
     "distributions": ("distributions", "Distributions"),
     "singular_vectors": ("singular_vectors", "Singular vectors"),
+    "theory_lab": ("theory_lab", "Theory lab"),
 }
 DEMO_RUNS = 3  # at least: photographs, digits and galaxies
 

@@ -283,6 +283,11 @@ def test_nothing_chosen_is_a_calm_page(page: str, on_filled: None):
     check(at)
 
 
+@pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors"])
+def test_an_empty_choice_in_the_address_is_the_usual_one(page: str, on_filled: None):
+    check(opened(page, **dict.fromkeys(("run", "score", "size", "as", "by", "end", "k"), "")))
+
+
 @pytest.mark.parametrize("shape", ["Density", "Histogram", "ECDF"])
 @pytest.mark.parametrize("by", ["Run", "Class"])
 def test_distributions_in_every_shape(shape: str, by: str, on_filled: None):

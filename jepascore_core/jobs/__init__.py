@@ -21,6 +21,7 @@ from jepascore_core.files import write_json
 from jepascore_core.jobs.children import command_line, reap, start_child
 from jepascore_core.jobs.costs import Estimate, break_off, estimates, forget
 from jepascore_core.jobs.job_file import ENDED, FOLDER, STATES, Job, JobFile, judged, read_job, read_jobs
+from jepascore_core.jobs.theory_request import TheoryRequest
 from jepascore_core.processes import HOST, identity, is_alive
 from jepascore_core.store.progress import read_progress
 from jepascore_core.store.request import RunRequest
@@ -32,14 +33,17 @@ __all__ = [
     "Estimate",
     "Job",
     "JobFile",
+    "TheoryRequest",
     "cancel",
     "demo_requests",
     "dismiss",
     "estimates",
     "forget",
     "list_jobs",
+    "resume",
     "start",
     "start_demo",
+    "start_theory",
 ]
 
 _DEMO = ("demo:photos", "demo:digits", "demo:galaxies", "demo:histology")
@@ -81,6 +85,44 @@ def start_demo(*, runs_dir: str | Path | None = None) -> Job:
             if job.kind == "demo" and (job.active or finished):
                 return job
         return _start("demo", ["demo"], home, None)
+
+
+def start_theory(request: TheoryRequest, *, runs_dir: str | Path | None = None) -> Job:
+    """Run a grid of experiments of the theory lab in a process of its own; what is kept already is not run again.
+
+    Args:
+        request: Which experiments.
+        runs_dir: Where runs lie.
+
+    Returns:
+        The job; at work.
+
+    Raises:
+        RunError: The request cannot be, or the process cannot be started.
+    """
+    request.check()
+    return _start("theory", ["theory", *request.to_argv()], runs_home(runs_dir), request.to_json())
+
+
+def resume(job: Job, *, runs_dir: str | Path | None = None) -> Job:
+    """Start what a job that has ended was asked for once more; what it stored is not done again.
+
+    Args:
+        job: The job; it is forgotten.
+        runs_dir: Where runs lie.
+
+    Returns:
+        The new job; at work.
+
+    Raises:
+        RunError: It is still at work, or cannot be started.
+    """
+    dismiss(job)
+    if job.kind == "theory":
+        return start_theory(TheoryRequest.from_json(job.request or {}), runs_dir=runs_dir)
+    if job.request:
+        return start(RunRequest.from_json(job.request), runs_dir=runs_dir)
+    return start_demo(runs_dir=runs_dir)
 
 
 def demo_requests(*, device: str = "auto") -> list[RunRequest]:

@@ -15,7 +15,7 @@ from jepascore_core.processes import HOST, identity, is_alive
 
 FOLDER = ".jobs"  # within the runs folder
 STATES = (
-    "starting", "loading encoder", "listing dataset", "waiting", "scoring",
+    "starting", "loading encoder", "listing dataset", "waiting", "scoring", "training",
     "done", "failed", "cancelled", "interrupted",
 )  # fmt: skip
 ENDED = ("done", "failed", "cancelled", "interrupted")
@@ -29,16 +29,19 @@ class Job:
 
     Attributes:
         path: Its JSON file.
-        kind: ``score`` or ``demo``.
+        kind: ``score``, ``demo`` or ``theory``.
         argv: Its command line.
         pid: Its process, or None before there is one.
         state: One of ``STATES``.
         runs: Folder names of the runs that it has written to.
         message: What a person should know, or "".
         started: When, ISO 8601 in UTC.
-        request: What it scores, for ``score``.
+        request: What it scores, for ``score``; which experiments it runs, for ``theory``.
         host: Its machine.
         process: Which life of ``pid`` it is.
+        done: Experiments that are there, for ``theory``.
+        planned: Experiments asked for, or 0 before that is known.
+        eta_s: Seconds left, where they can be reckoned.
     """
 
     path: Path
@@ -52,6 +55,9 @@ class Job:
     request: dict[str, Any] | None = None
     host: str = ""
     process: str | None = None
+    done: int = 0
+    planned: int = 0
+    eta_s: float | None = None
 
     @property
     def id(self) -> str:
@@ -91,11 +97,17 @@ class JobFile:
         try:
             yield job
         except BaseException as error:
-            stopped = job._state == "cancelled" or isinstance(error, Cancelled | KeyboardInterrupt)
-            job._write(state="cancelled" if stopped else "failed", message="" if stopped else str(error))
+            stopped = isinstance(error, Cancelled | KeyboardInterrupt)
+            if job._state != "cancelled":  # the last word is said once: whoever reads it may dismiss the job
+                job._write(state="cancelled" if stopped else "failed", message="" if stopped else str(error))
             raise
         if job._state != "cancelled":
             job._write(state="done", message="")
+
+    @property
+    def attached_to_file(self) -> bool:
+        """Whether this is a job, and not a command that a person typed."""
+        return self._path is not None
 
     def stage(self, state: str) -> None:
         """Enter a stage.
@@ -103,7 +115,18 @@ class JobFile:
         Args:
             state: One of ``STATES``.
         """
-        self._write(state=state)
+        self._write(state=state, **({"message": ""} if state in ENDED else {}))
+
+    def progress(self, done: int, planned: int, message: str, eta_s: float | None = None) -> None:
+        """Say how far a job is whose results are no run.
+
+        Args:
+            done: Experiments that are there.
+            planned: Experiments asked for.
+            message: What is being done now.
+            eta_s: Seconds left, or None.
+        """
+        self._write(done=done, planned=planned, message=message, eta_s=eta_s)
 
     def _write(self, **changes: Any) -> None:
         self._state = changes.get("state", self._state)
@@ -135,7 +158,8 @@ def read_job(path: Path) -> Job:
     texts = (job.kind, job.state, job.message, job.started, job.host)
     if job.state not in STATES or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{path.name} does not hold a job.")
-    if not isinstance(job.pid, int | None) or not isinstance(job.process, str | None):
+    counts = (job.pid, job.done, job.planned)
+    if not all(isinstance(n, int | None) for n in counts) or not isinstance(job.process, str | None):
         raise ValueError(f"{path.name} does not hold a job.")
     return job
 
@@ -179,7 +203,7 @@ def judged(job: Job, written: dict[str, list[str]]) -> Job:
             return dataclasses.replace(again, runs=job.runs)
     if job.path.with_suffix(".cancel").exists():
         return dataclasses.replace(job, state="cancelled")
-    state = "interrupted" if job.runs else "failed"
+    state = "interrupted" if job.runs or job.done else "failed"
     return dataclasses.replace(
         job, state=state, message=last_words(job.path.with_suffix(".log")) or "Its process ended without a word."
     )

@@ -23,6 +23,7 @@ from jepascore_core.trainer.objectives import OBJECTIVES, covariance_eigenvalues
 from jepascore_core.trainer.state import StepRecord, TrainConfig, TrainingState, model_config, take_step
 
 CHECKPOINT_EVERY = 100  # steps
+_JUDGED = 8192  # training images, evenly chosen, whose embeddings are looked at in the end
 PAPERS = {"sigreg": "LeJEPA, arXiv:2511.08544", "vicreg": "VICReg, arXiv:2105.04906"}
 
 
@@ -121,7 +122,8 @@ def train(
 
 def _measured(report: TrainReport, images: Tensor) -> TrainReport:
     """The report with the diagnostics of the file as written, so after rounding to float16."""
-    embeddings = embed(load_small(report.path).to(images.device), images, report.config.input_size)
+    chosen = torch.linspace(0, len(images) - 1, min(len(images), _JUDGED)).long()
+    embeddings = embed(load_small(report.path).to(images.device), images[chosen], report.config.input_size)
     return replace(
         report,
         covariance_eigenvalues=covariance_eigenvalues(embeddings).tolist(),

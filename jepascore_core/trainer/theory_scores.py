@@ -3,8 +3,9 @@
 import copy
 import math
 
+import numpy as np
 import torch
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import beta, norm, pearsonr, spearmanr
 from torch import Tensor
 
 from jepascore_core.density import corrected_score, fit_gaussian, sphere_gram
@@ -42,25 +43,63 @@ def lab_scores(encoder: LabEncoder, samples: Tensor, x: Tensor) -> dict[str, Ten
     }
 
 
-def correlations(training: LabTraining) -> dict[str, float]:
-    """How well each score follows the true log p on held-out points, for the trained net and its untrained twin.
+def held_out_scores(training: LabTraining) -> dict[str, Tensor]:
+    """Every score of the held-out points, of the trained net and of its untrained twin.
 
     Args:
         training: After its ``run``.
 
     Returns:
-        ``<score>_pearson`` and ``<score>_spearman`` for each of ``SCORES``, the same with ``untrained_`` before it, and
-        for ``gaussian``, a baseline without a network: one Gaussian fitted to the training samples. −1 to 1, NaN where
+        Each of ``SCORES``, the same with ``untrained_`` before it, and ``gaussian``, a baseline without a network: the
+        log-density of one Gaussian fitted to the training samples. (M,) each, float64, nats.
+
+    Raises:
+        ValueError: Embeddings that do not vary at all, to which no Gaussian can be fitted.
+    """
+    found = {"gaussian": fit_gaussian(training.samples).log_density(training.held_out)}
+    for prefix, encoder in (("", training.encoder), ("untrained_", training.untrained)):
+        scores = lab_scores(encoder, training.samples, training.held_out)
+        found |= {f"{prefix}{name}": score for name, score in scores.items()}
+    return found
+
+
+def correlations(training: LabTraining, scores: dict[str, Tensor] | None = None) -> dict[str, float]:
+    """How well each score follows the true log p on held-out points, for the trained net and its untrained twin.
+
+    Args:
+        training: After its ``run``.
+        scores: What ``held_out_scores`` gave, where it is at hand.
+
+    Returns:
+        ``<score>_pearson`` and ``<score>_spearman`` for each score that ``held_out_scores`` names. −1 to 1, NaN where
         a score does not vary.
     """
     truth = training.mixture.log_density(training.held_out)
-    pearson, spearman = correlation(fit_gaussian(training.samples).log_density(training.held_out), truth)
-    found = {"gaussian_pearson": pearson, "gaussian_spearman": spearman}
-    for prefix, encoder in (("", training.encoder), ("untrained_", training.untrained)):
-        for name, score in lab_scores(encoder, training.samples, training.held_out).items():
-            pearson, spearman = correlation(score, truth)
-            found |= {f"{prefix}{name}_pearson": pearson, f"{prefix}{name}_spearman": spearman}
+    found: dict[str, float] = {}
+    for name, score in (scores or held_out_scores(training)).items():
+        found[f"{name}_pearson"], found[f"{name}_spearman"] = correlation(score, truth)
     return found
+
+
+def ideal_projections(sphere_dim: int | None = None) -> dict[str, float]:
+    """What ``projection_moments`` gives at the optimum of an objective.
+
+    Args:
+        sphere_dim: D of embeddings spread evenly over the unit sphere and taken times √D; None for Gaussian ones.
+
+    Returns:
+        The same names: 1, 0, 0 and 0 for a Gaussian, towards which the sphere goes as D grows (Lemma 1).
+    """
+    if sphere_dim is None:
+        return {"std": 1.0, "skewness": 0.0, "excess_kurtosis": 0.0, "ks": 0.0}
+    share = np.linspace(-1, 1, 20_001)  # one coordinate of the sphere: a Beta variable, stretched
+    apart = beta.cdf((share + 1) / 2, (sphere_dim - 1) / 2, (sphere_dim - 1) / 2) - norm.cdf(share * sphere_dim**0.5)
+    return {
+        "std": 1.0,
+        "skewness": 0.0,
+        "excess_kurtosis": -6 / (sphere_dim + 2),
+        "ks": float(np.abs(apart).max()),
+    }
 
 
 def correlation(a: Tensor, b: Tensor) -> tuple[float, float]:

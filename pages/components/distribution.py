@@ -35,11 +35,11 @@ class Shape:
 
 def pick_shape() -> Shape:
     """Choose the kind of curve; kept in the URL as ``as`` and ``by``."""
-    with pickers.chip("As", pickers.current("as", list(SHAPES), ["Density"])[0].lower().replace("ecdf", "ECDF")):
+    with pickers.chip("As", pickers.current_one("as", list(SHAPES), "Density").lower().replace("ecdf", "ECDF")):
         name = st.segmented_control(
             "Show as", list(SHAPES), default="Density", key="as", bind="query-params", required=True
         )
-    with pickers.chip("A curve for each", pickers.current("by", ["Run", "Class"], ["Run"])[0].lower()):
+    with pickers.chip("A curve for each", pickers.current_one("by", ["Run", "Class"], "Run").lower()):
         by = st.segmented_control(
             "A curve for each", ["Run", "Class"], default="Run", key="by", bind="query-params", required=True
         )

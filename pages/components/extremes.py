@@ -55,7 +55,7 @@ def pick_layout() -> Layout:
     with pickers.chip("Show", f"{shown} least, {shown} most"):
         n = st.slider("Images at each end", 3, 12, 7, key="n", bind="query-params", width=260)
         chance = st.toggle("Random images too, as in Figure 4", key="random", bind="query-params")
-    with pickers.chip("Size", pickers.current("size", list(SIZES), ["M"])[0]):
+    with pickers.chip("Size", pickers.current_one("size", list(SIZES), "M")):
         size = st.segmented_control(
             "Thumbnails", list(SIZES), default="M", key="size", bind="query-params", required=True
         )

@@ -11,15 +11,20 @@ from jepascore_core.store import Run
 from jepascore_core.store.request import short_name
 from pages.components import pickers
 from pages.components.guard import card, guard
-from pages.components.text import count, duration, md, number
+from pages.components.text import count, duration, md, number, plural
 
 POLL_S = 1.5
 
 
 def start_demo_once() -> None:
     """Score the demo when there is nothing at all to show, unless ``JEPASCORE_DEMO=0``."""
-    if os.environ.get("JEPASCORE_DEMO", "1") != "0" and not store.list_runs() and not jobs.list_jobs():
+    if os.environ.get("JEPASCORE_DEMO", "1") != "0" and not store.list_runs() and not scoring_jobs():
         jobs.start_demo()
+
+
+def scoring_jobs() -> list[Job]:
+    """Jobs that make runs, newest first."""
+    return [job for job in jobs.list_jobs() if job.kind != "theory"]
 
 
 def active_jobs() -> list[Job]:
@@ -77,12 +82,26 @@ def banner() -> None:
 
 def draw_progress(job: Job) -> None:
     """One job: what it does, how far it is, how fast, and how long it will take."""
+    if job.kind == "theory":
+        _draw_theory(job)
+        return
     run = current_run(job)
     if run is None or job.state != "scoring":
         st.markdown(f"**{md(title(job))}** :gray[{md(job.message or job.state)}]")
         st.progress(0.0)
         return
     draw_run(run)
+
+
+def _draw_theory(job: Job) -> None:
+    """A grid of experiments: how many are there, which one is in work."""
+    facts = [job.message or job.state]
+    if job.planned:
+        facts.insert(0, f"{count(job.done)} of {plural(job.planned, 'experiment')}")
+    if job.eta_s is not None:
+        facts.append(f"about {duration(job.eta_s)} left")
+    st.markdown(f"**{md(title(job))}** :gray[{md(' · '.join(facts))}]")
+    st.progress(min(1.0, job.done / max(1, job.planned)))
 
 
 def draw_run(run: Run) -> None:
@@ -103,7 +122,11 @@ def draw_run(run: Run) -> None:
 
 
 def title(job: Job) -> str:
-    """What a job is about: its encoder and its dataset."""
+    """What a job is about: its encoder and its dataset, or its grid of experiments."""
+    if job.kind == "theory":
+        asked = job.request or {}
+        dims, samples = (", ".join(count(n) for n in asked.get(name, ())) for name in ("dims", "samples"))
+        return f"Theory lab · {asked.get('objective', '')}, d = {dims}; N = {samples}"
     if job.kind == "demo" or not job.request:
         return "The demo"
     return f"{short_name(job.request['encoder_id'])} · {short_name(job.request['dataset_id'])}"

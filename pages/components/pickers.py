@@ -1,6 +1,6 @@
 """Which runs, classes and convention a page shows. Every choice lives in the URL; unknown values are ignored."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import streamlit as st
@@ -10,7 +10,7 @@ from jepascore_core.plots import dataset_colours
 from jepascore_core.store import Run, ScoreRule
 from jepascore_core.store.request import short_name
 from pages.components import loaders
-from pages.components.text import count, md, significant
+from pages.components.text import count, listed, md, significant
 
 RULES = {
     "Raw": ScoreRule(),
@@ -112,10 +112,49 @@ def current(key: str, known: Sequence[str], default: Sequence[str]) -> list[str]
     return found if found or (given and not values) else list(default)
 
 
+def current_one(key: str, known: Sequence[str], default: str) -> str:
+    """What a control of one choice will hold in this run of the page; as ``current``, never nothing."""
+    return (current(key, known, [default]) or [default])[0]
+
+
 def current_number(key: str, low: int, high: int, default: int) -> int:
     """What a slider of whole numbers will hold in this run of the page; as ``current``."""
     text = str(st.session_state[key] if key in st.session_state else st.query_params.get(key, ""))
     return int(text) if text.isascii() and text.isdigit() and low <= int(text) <= high else default
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], bool]:
+    """A check for ``tell_unknown``: one of some names."""
+    known = set(names)
+    return lambda text: text in known
+
+
+def between(low: float, high: float) -> Callable[[str], bool]:
+    """A check for ``tell_unknown``: a number in a range, ends included."""
+
+    def check(text: str) -> bool:
+        if len(text) > 20 or not text.isascii():
+            return False
+        try:
+            return low <= float(text) <= high
+        except ValueError:
+            return False
+
+    return check
+
+
+def tell_unknown(checks: Mapping[str, Callable[[str], bool]]) -> None:
+    """Say in a sentence which choices of the address mean nothing; their controls fall back by themselves.
+
+    To be called before the controls: drawing them takes such values out of the address.
+    """
+    wrong = [
+        key
+        for key, known in checks.items()
+        if key not in st.session_state and not all(known(value) for value in st.query_params.get_all(key))
+    ]
+    if wrong:
+        st.caption(f":material/info: The address asks for an unknown {listed(wrong)}; the usual choice is shown.")
 
 
 def shortened(names: Sequence[str], most: int = 4) -> str:
@@ -142,7 +181,7 @@ def pick_runs(labels: dict[str, Run], default: Sequence[Run]) -> list[Run]:
 def pick_run(labels: dict[str, Run], default: Run) -> Run:
     """Choose one run; kept in the URL as ``run``."""
     first = next(label for label, run in labels.items() if run.name == default.name)
-    with chip("Run", current("run", list(labels), [first])[0]):
+    with chip("Run", current_one("run", list(labels), first)):
         label = st.selectbox(
             "Run", list(labels), index=list(labels).index(first), key="run", bind="query-params", width=320
         )
@@ -177,7 +216,7 @@ def note_on_score(runs: Sequence[Run], rule: ScoreRule) -> None:
 
 def _wanted() -> ScoreRule:
     """The convention that the control holds, or the URL asks for."""
-    return RULES[current("score", list(RULES), ["Raw"])[0]]
+    return RULES[current_one("score", list(RULES), "Raw")]
 
 
 def _usable(runs: Sequence[Run]) -> ScoreRule:

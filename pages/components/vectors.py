@@ -133,7 +133,7 @@ def pick_vectors(run: Run) -> Vectors:
     """Choose how many vectors and from which end; kept in the URL as ``k`` and ``end``."""
     most = min(12, int(run.meta["encoder"]["embedding_dim"]) - int(run.meta["encoder"].get("null_dim") or 0))
     k = pickers.current_number("k", 1, most, min(6, most))
-    end = pickers.current("end", ["Largest", "Smallest"], ["Largest"])[0]
+    end = pickers.current_one("end", ["Largest", "Smallest"], "Largest")
     with pickers.chip("Vectors", f"{k} {end.lower()}"):
         end = st.segmented_control(
             "Singular values", ["Largest", "Smallest"], default="Largest", key="end", bind="query-params", required=True

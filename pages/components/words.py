@@ -3,6 +3,7 @@
 import streamlit as st
 
 from jepascore_core import jobs
+from pages.components import live
 from pages.components.guard import card
 from pages.components.text import md
 
@@ -47,7 +48,7 @@ def policy(name: str | None = None) -> str:
 
 def nothing_yet() -> None:
     """State of a page before the first result."""
-    listed = jobs.list_jobs()
+    listed = live.scoring_jobs()
     if any(job.active for job in listed):
         st.skeleton(height=240)
         st.caption("The first images appear here within seconds.")

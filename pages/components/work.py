@@ -8,7 +8,6 @@ from jepascore_core import jobs
 from jepascore_core.jobs import Job
 from jepascore_core.plots import histogram_plot
 from jepascore_core.store import Run, ScoreRule
-from jepascore_core.store.request import RunRequest
 from pages.components import live, loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.distribution import curves
@@ -26,13 +25,13 @@ def draw() -> None:
     at_work = [job for job in listed if job.active]
     others = live.foreign_runs(at_work)
     for job in at_work:
-        _at_work(job)
+        draw_at_work(job)
     for run in others:
         with card(f"other_{run.name}"):
             live.draw_run(run)
     for job in listed:
         if job.state == "failed":
-            _failed(job)
+            draw_failed(job)
     running = [found for job in at_work if (found := live.current_run(job))] + others
     _draw_stopped([job for job in listed if _can_go_on(job)], {run.name for run in running})
     arriving = [run for run in running if pickers.scored(run)]
@@ -48,7 +47,7 @@ def _draw_stopped(ended: Sequence[Job], busy: Collection[str]) -> None:
     if ended or stopped:
         st.subheader("Not finished", anchor=False)
     for job in ended:
-        _resumable_job(job)
+        draw_resumable(job)
     for run in stopped:
         _resumable(run)
 
@@ -58,21 +57,23 @@ def _can_go_on(job: Job) -> bool:
     return job.state in ("cancelled", "interrupted") and (job.kind == "demo" or not job.runs)
 
 
-def _resumable_job(job: Job) -> None:
+def draw_resumable(job: Job) -> None:
+    """A job that was stopped, and how to take it up again."""
     with card(f"ended_{job.id}"):
         left, middle, right = st.columns([7, 1, 1], vertical_alignment="center")
-        left.markdown(f"**{md(live.title(job))}** :gray[{job.state}. {md(job.message)}]")
+        behind = f" after {count(job.done)} of {plural(job.planned, 'experiment')}" if job.planned else ""
+        left.markdown(f"**{md(live.title(job))}** :gray[{job.state}{behind}. {md(job.message)}]")
         resumed = middle.button("Resume", key=f"again_{job.id}", width="stretch")
         if resumed or right.button("Dismiss", key=f"dismiss_{job.id}", width="stretch"):
-            jobs.dismiss(job)
-            if resumed and job.request:
-                jobs.start(RunRequest.from_json(job.request))
-            elif resumed:
-                jobs.start_demo()
+            if resumed:
+                jobs.resume(job)
+            else:
+                jobs.dismiss(job)
             st.rerun()
 
 
-def _at_work(job: Job) -> None:
+def draw_at_work(job: Job) -> None:
+    """A job at work, and how to cancel it."""
     with card(f"job_{job.id}"):
         left, right = st.columns([8, 1], vertical_alignment="center")
         with left:
@@ -82,7 +83,8 @@ def _at_work(job: Job) -> None:
             st.rerun()
 
 
-def _failed(job: Job) -> None:
+def draw_failed(job: Job) -> None:
+    """Why a job failed."""
     left, right = st.columns([8, 1], vertical_alignment="center")
     why = job.message or "it failed, and the log in the runs folder says why."
     left.error(f"**{md(live.title(job))}**: {md(why)}", icon=":material/error:")
