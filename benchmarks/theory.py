@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.speed import RESULTS, environment
 from jepascore_core.store import runs_home
-from jepascore_core.theory_grid import grid, run_grid
+from jepascore_core.theory.grid import grid, run_grid
 
 DIMS, SAMPLES, SEEDS = (2, 8, 32), (1000, 10_000), 3
 SHOWN = {

@@ -10,8 +10,8 @@ import torch
 
 from jepascore_core.langevin import energy_test, langevin, uniform_in_box
 from jepascore_core.score_gradient import score_and_gradient
-from jepascore_core.trainer.theory import LabTraining
-from jepascore_core.trainer.theory_encoder import LabConfig
+from jepascore_core.theory.encoder import LabConfig
+from jepascore_core.theory.training import LabTraining
 
 training = LabTraining(LabConfig(seed=int(sys.argv[1]) if len(sys.argv) > 1 else 0))
 for step in training.run():

@@ -314,7 +314,7 @@ def theory(
     """
     from jepascore_core.jobs import JobFile
     from jepascore_core.processes import stop_on_signals
-    from jepascore_core.theory_grid import grid
+    from jepascore_core.theory.grid import grid
 
     options = {"objective": objective, "broken": broken, "scale_ratio": scale_ratio, "steps": steps}
     configs = grid(_whole_numbers("dims", dims), _whole_numbers("samples", samples), seeds, **options)
@@ -335,7 +335,7 @@ def _run_theory(configs: list[Any], runs_dir: Path | None, stages: Any, stop: An
 
     from jepascore_core.locks import device_lock, hold
     from jepascore_core.store import runs_home
-    from jepascore_core.theory_grid import kept, run_grid
+    from jepascore_core.theory.grid import kept, run_grid
 
     home, planned = runs_home(runs_dir), len(configs)
     records: list[dict[str, Any]] = []

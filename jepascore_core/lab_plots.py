@@ -248,7 +248,7 @@ def correlation_heatmap(cells: pd.DataFrame, dims: Sequence[int], samples: Seque
     """Correlation of a score with the true log-density over dimension and number of samples (Figure 2, top right).
 
     Args:
-        cells: Columns ``dim``, ``samples``, ``seeds``, ``mean``, ``low`` and ``high``, as ``theory_grid.summary`` gives
+        cells: Columns ``dim``, ``samples``, ``seeds``, ``mean``, ``low`` and ``high``, as ``theory.grid.summary`` gives
             them.
         dims: Rows, in this order from the top; a cell that is not there stays empty.
         samples: Columns.

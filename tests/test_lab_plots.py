@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from jepascore_core import lab_plots
-from jepascore_core.trainer.theory import LabTraining
-from jepascore_core.trainer.theory_encoder import LabConfig
-from jepascore_core.trainer.theory_plane import broken, lambert, plane, tissot
-from jepascore_core.trainer.theory_scores import SCORES, ideal_projections
+from jepascore_core.theory.encoder import LabConfig
+from jepascore_core.theory.plane import broken, lambert, plane, tissot
+from jepascore_core.theory.scores import SCORES, ideal_projections
+from jepascore_core.theory.training import LabTraining
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(0)

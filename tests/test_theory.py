@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-from jepascore_core import theory_grid
 from jepascore_core.__main__ import app
 from jepascore_core.errors import RunError
 from jepascore_core.langevin import energy_test, langevin, uniform_in_box
 from jepascore_core.mixture import random_mixture
 from jepascore_core.score import jepa_score
 from jepascore_core.score_gradient import input_jacobian, score_and_gradient
-from jepascore_core.theory_grid import all_kept, grid, kept, measure, run_grid, summary
-from jepascore_core.trainer.theory import LabStep, LabTraining
-from jepascore_core.trainer.theory_encoder import FEW, LabConfig, LabEncoder
-from jepascore_core.trainer.theory_objectives import LAB_OBJECTIVES, moment_matching, uniformity
-from jepascore_core.trainer.theory_scores import SCORES, correlation, correlations, lab_scores
+from jepascore_core.theory import grid as theory_grid
+from jepascore_core.theory.encoder import FEW, LabConfig, LabEncoder
+from jepascore_core.theory.grid import all_kept, grid, kept, measure, run_grid, summary
+from jepascore_core.theory.objectives import LAB_OBJECTIVES, moment_matching, uniformity
+from jepascore_core.theory.scores import SCORES, correlation, correlations, lab_scores
+from jepascore_core.theory.training import LabStep, LabTraining
 from tests.test_cli import ROOT, command
 
 TINY = LabConfig(samples=300, steps=6, batch_size=32, width=16, depth=2, held_out=60)

@@ -11,15 +11,16 @@ import pytest
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from jepascore_core import jobs, store, theory_grid
+from jepascore_core import jobs, store
 from jepascore_core.errors import RunError
 from jepascore_core.jobs import TheoryRequest, children
 from jepascore_core.locks import device_lock, hold
-from jepascore_core.trainer import theory_live
-from jepascore_core.trainer.theory_encoder import BREAKS, LabConfig
-from jepascore_core.trainer.theory_live import Experiment, Shelf
-from jepascore_core.trainer.theory_objectives import LAB_OBJECTIVES
-from jepascore_core.trainer.theory_worker import Worker
+from jepascore_core.theory import grid as theory_grid
+from jepascore_core.theory import live as theory_live
+from jepascore_core.theory.encoder import BREAKS, LabConfig
+from jepascore_core.theory.live import Experiment, Shelf
+from jepascore_core.theory.objectives import LAB_OBJECTIVES
+from jepascore_core.theory.worker import Worker
 from pages.components import lab, lab_grid, lab_words
 
 ROOT = Path(__file__).parent.parent

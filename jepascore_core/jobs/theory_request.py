@@ -42,7 +42,7 @@ class TheoryRequest:
         Raises:
             RunError: There is nothing to run, far too much, or a training that cannot be.
         """
-        from jepascore_core.theory_grid import grid  # brings torch, which whoever only lists jobs need not wait for
+        from jepascore_core.theory.grid import grid  # brings torch, which whoever only lists jobs need not wait for
 
         if self.experiments > MOST_EXPERIMENTS:
             raise RunError(f"A grid runs at most {MOST_EXPERIMENTS} experiments, not {self.experiments}.")

@@ -4,8 +4,8 @@ import uuid
 
 import streamlit as st
 
-from jepascore_core.trainer.theory_encoder import FEW, LabConfig
-from jepascore_core.trainer.theory_live import Shelf
+from jepascore_core.theory.encoder import FEW, LabConfig
+from jepascore_core.theory.live import Shelf
 from pages.components import pickers
 from pages.components.text import count, number, plural
 

@@ -4,12 +4,12 @@ import pandas as pd
 import streamlit as st
 
 from jepascore_core.lab_plots import agreement_plot, density_plot, eigenvalue_plot, loss_plot, warped_plot
-from jepascore_core.trainer.theory_encoder import LabConfig
-from jepascore_core.trainer.theory_found import LabResult
-from jepascore_core.trainer.theory_live import Experiment
-from jepascore_core.trainer.theory_objectives import LAB_OBJECTIVES
-from jepascore_core.trainer.theory_plane import Plane
-from jepascore_core.trainer.theory_scores import ideal_projections
+from jepascore_core.theory.encoder import LabConfig
+from jepascore_core.theory.found import LabResult
+from jepascore_core.theory.live import Experiment
+from jepascore_core.theory.objectives import LAB_OBJECTIVES
+from jepascore_core.theory.plane import Plane
+from jepascore_core.theory.scores import ideal_projections
 from pages.components import lab, lab_walk, lab_words, live
 from pages.components.captions import chart
 from pages.components.guard import card, guard

@@ -12,8 +12,8 @@ import streamlit as st
 from jepascore_core import jobs, store
 from jepascore_core.jobs import TheoryRequest
 from jepascore_core.lab_plots import correlation_heatmap
-from jepascore_core.theory_grid import all_kept, grid, kept, summary
-from jepascore_core.trainer.theory_encoder import LabConfig
+from jepascore_core.theory.encoder import LabConfig
+from jepascore_core.theory.grid import all_kept, grid, kept, summary
 from pages.components import lab, live, pickers, work
 from pages.components.captions import chart
 from pages.components.guard import card, guard

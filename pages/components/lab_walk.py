@@ -4,9 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from jepascore_core.lab_plots import walk_plot
-from jepascore_core.trainer.theory_found import LabWalk
-from jepascore_core.trainer.theory_live import WALK_STEPS, WALKERS, Experiment
-from jepascore_core.trainer.theory_objectives import LAB_OBJECTIVES
+from jepascore_core.theory.found import LabWalk
+from jepascore_core.theory.live import WALK_STEPS, WALKERS, Experiment
+from jepascore_core.theory.objectives import LAB_OBJECTIVES
 from pages.components import lab, lab_words
 from pages.components.captions import chart
 from pages.components.guard import guard

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 
 from jepascore_core.langevin import EnergyTest
-from jepascore_core.trainer.theory_encoder import FEW, LabConfig
-from jepascore_core.trainer.theory_objectives import LAB_OBJECTIVES
+from jepascore_core.theory.encoder import FEW, LabConfig
+from jepascore_core.theory.objectives import LAB_OBJECTIVES
 from pages.components.text import count, number
 
 SCORE_NAMES = {"raw": "raw score, eq. (5)", "sphere": "sphere score", "corrected": "corrected score"}

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from jepascore_core.errors import RunError
+from jepascore_core.theory.encoder import FEW, LabConfig, LabEncoder
+from jepascore_core.theory.objectives import LAB_OBJECTIVES
 from jepascore_core.trainer.objectives import covariance_eigenvalues, projection_moments
 from jepascore_core.trainer.state import learning_rate
-from jepascore_core.trainer.theory_encoder import FEW, LabConfig, LabEncoder
-from jepascore_core.trainer.theory_objectives import LAB_OBJECTIVES
 
 _SAMPLE_SEED, _HELD_OUT_SEED, _STEP_SEED = 1_000_003, 2_000_003, 3_000_003  # streams of draws that must not meet
 

@@ -22,9 +22,9 @@ from scipy.stats import t as student
 
 from jepascore_core.errors import RunError
 from jepascore_core.files import read_json, write_json
-from jepascore_core.trainer.theory import LabStep, LabTraining
-from jepascore_core.trainer.theory_encoder import LabConfig
-from jepascore_core.trainer.theory_scores import correlations
+from jepascore_core.theory.encoder import LabConfig
+from jepascore_core.theory.scores import correlations
+from jepascore_core.theory.training import LabStep, LabTraining
 
 RECIPE = 1  # raise it when the same config gives other numbers: what was kept before is then computed anew
 

@@ -82,7 +82,7 @@ class Worker:
             paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "jepascore_core.trainer.theory_worker"],
+                    [sys.executable, "-m", "jepascore_core.theory.worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
@@ -153,8 +153,8 @@ def _listen(asked: BinaryIO, tasks: "queue.Queue[tuple[Any, ...]]", stopped: set
 
 def _train(config: Any) -> Iterator[tuple[str, Any]]:
     """Train, then judge."""
-    from jepascore_core.trainer.theory import LabTraining
-    from jepascore_core.trainer.theory_found import judge
+    from jepascore_core.theory.found import judge
+    from jepascore_core.theory.training import LabTraining
 
     lab = LabTraining(config)
     for step in lab.run(diagnose_every=DIAGNOSE_EVERY):
@@ -164,7 +164,7 @@ def _train(config: Any) -> Iterator[tuple[str, Any]]:
 
 def _walk(lab: bytes, walkers: int, steps: int) -> Iterator[tuple[str, Any]]:
     """Draw Langevin samples in a thread, so that each of its steps can be told."""
-    from jepascore_core.trainer.theory_found import walk
+    from jepascore_core.theory.found import walk
 
     told: queue.Queue[tuple[str, Any]] = queue.Queue()
     gone = threading.Event()

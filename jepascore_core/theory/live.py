@@ -11,10 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from jepascore_core.errors import JepaScoreError, RunError
-from jepascore_core.trainer.theory import LabStep
-from jepascore_core.trainer.theory_encoder import LabConfig
-from jepascore_core.trainer.theory_found import LabResult, LabWalk
-from jepascore_core.trainer.theory_worker import Worker
+from jepascore_core.theory.encoder import LabConfig
+from jepascore_core.theory.found import LabResult, LabWalk
+from jepascore_core.theory.training import LabStep
+from jepascore_core.theory.worker import Worker
 
 _LOG = logging.getLogger("jepascore")
 MOST_KEPT = 12

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from jepascore_core.density import fit_gaussian
 from jepascore_core.langevin import EnergyTest, energy_test, langevin, uniform_in_box
 from jepascore_core.score_gradient import score_and_gradient
-from jepascore_core.trainer.theory import LabTraining
-from jepascore_core.trainer.theory_plane import Plane, plane
-from jepascore_core.trainer.theory_scores import correlations, held_out_scores
+from jepascore_core.theory.plane import Plane, plane
+from jepascore_core.theory.scores import correlations, held_out_scores
+from jepascore_core.theory.training import LabTraining
 
 KEEP_EVERY = 10  # steps of a walk from one state that is drawn to the next
 

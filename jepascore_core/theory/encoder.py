@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from jepascore_core.errors import RunError
 from jepascore_core.mixture import GaussianMixture, random_mixture
-from jepascore_core.trainer.theory_objectives import LAB_OBJECTIVES
+from jepascore_core.theory.objectives import LAB_OBJECTIVES
 
 BREAKS = ("none", "no_anticollapse", "few_samples", "collapsed")
 FEW = 32  # samples that are left when the theory is broken by too few

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepascore_core.score_gradient import input_jacobian
-from jepascore_core.trainer.theory import LabTraining
-from jepascore_core.trainer.theory_encoder import LabEncoder
-from jepascore_core.trainer.theory_scores import SCORES, lab_scores
+from jepascore_core.theory.encoder import LabEncoder
+from jepascore_core.theory.scores import SCORES, lab_scores
+from jepascore_core.theory.training import LabTraining
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from jepascore_core.density import corrected_score, fit_gaussian, sphere_gram
 from jepascore_core.eigen import eigh
 from jepascore_core.score import jepa_score
 from jepascore_core.score_gradient import input_jacobian
-from jepascore_core.trainer.theory import LabTraining
-from jepascore_core.trainer.theory_encoder import LabEncoder
+from jepascore_core.theory.encoder import LabEncoder
+from jepascore_core.theory.training import LabTraining
 
 SCORES = ("raw", "sphere", "corrected")
 
