@@ -105,7 +105,7 @@ def pick_break() -> str:
 
 def _pick_score() -> str:
     """Choose a score; a value of ``SCORES``, kept in the URL as ``which``."""
-    with pickers.chip("Score", pickers.current_one("which", list(SCORES), "Raw").lower()):
+    with pickers.chip("Score", pickers.current_one("which", list(SCORES), "Raw")):
         name = st.radio("Score", list(SCORES), captions=ABOUT_SCORES, key="which", bind="query-params")
     return SCORES.get(name, "raw")
 

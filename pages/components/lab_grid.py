@@ -101,7 +101,7 @@ def _pick_ratio() -> float:
 
 def _pick_number() -> tuple[str, str]:
     """Choose whose correlation is shown, and which; kept in the URL as ``of`` and ``r``."""
-    with pickers.chip("Score", _uncapped(pickers.current_one("of", list(SHOWN), "Raw"))):
+    with pickers.chip("Score", pickers.current_one("of", list(SHOWN), "Raw")):
         shown = st.radio(
             "Score", list(SHOWN), key="of", bind="query-params",
             captions=[*lab.ABOUT_SCORES, "the same net before its first step", "fitted to the samples; no network"],
@@ -111,11 +111,6 @@ def _pick_number() -> tuple[str, str]:
             "Correlation", KINDS, default="Pearson", key="r", bind="query-params", required=True
         )
     return shown if shown in SHOWN else "Raw", kind if kind in KINDS else "Pearson"
-
-
-def _uncapped(name: str) -> str:
-    """A name within a sentence; Gauss keeps his capital."""
-    return f"{name[0].lower()}{name[1:]}"
 
 
 def _jobs() -> None:
@@ -209,7 +204,10 @@ def _form(objective: str, broken: str, ratio: float) -> None:
         st.markdown("**Run a grid** :gray[with the objective, the break and the scale ratio chosen above]")
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             dims = st.pills("Dimensions", SIZES, default=["2", "8", "32"], selection_mode="multi", key="grid_dims")
-            samples = st.pills("Samples", COUNTS, default=["1000", "10000"], selection_mode="multi", key="grid_samples")
+            samples = st.pills(
+                "Samples", COUNTS, default=["1000", "10000"], selection_mode="multi", key="grid_samples",
+                format_func=lambda text: count(int(text)),
+            )  # fmt: skip
             seeds = st.number_input("Seeds", 1, 10, 3, key="grid_seeds", width=110)
             request = TheoryRequest(
                 dims=tuple(sorted(int(d) for d in dims if d in SIZES)),

@@ -95,10 +95,12 @@ def step_buttons(ranked: Ranked) -> None:
         st.session_state["image"] = ranked.keys[ranked.place + by]
 
     last = ranked.place == len(ranked.keys) - 1
-    st.button("Less likely", icon=":material/arrow_back:", on_click=step, args=(-1,), disabled=ranked.place == 0)
-    st.button(
-        "More likely", icon=":material/arrow_forward:", icon_position="right", on_click=step, args=(1,), disabled=last
-    )
+    with st.container(horizontal=True, width="content", wrap=False):
+        st.button("Less likely", icon=":material/arrow_back:", on_click=step, args=(-1,), disabled=ranked.place == 0)
+        st.button(
+            "More likely", icon=":material/arrow_forward:", icon_position="right", on_click=step, args=(1,),
+            disabled=last,
+        )  # fmt: skip
 
 
 def source_or_upload(run: Run, row: dict[str, Any]) -> Source | None:

@@ -7,6 +7,8 @@ from pages.components import live
 from pages.components.guard import card
 from pages.components.text import md
 
+_WITHOUT_RUNS = ("Score images", "Theory lab")
+
 
 def what_it_is() -> None:
     """The score in four sentences and one equation."""
@@ -77,8 +79,9 @@ def next_steps(*, have_runs: bool) -> None:
         ("pages/distributions.py", "Distributions", "Is one dataset more familiar to the encoder than another?"),
         ("pages/singular_vectors.py", "Singular vectors", "What in an image carries its score."),
         ("pages/score_images.py", "Score images", "Your own folder, or one picture dropped in."),
+        ("pages/theory_lab.py", "Theory lab", "Does the score follow a density that is known?"),
     ]
-    for column, (target, label, text) in zip(st.columns(4, gap="small"), steps, strict=True):
+    for column, (target, label, text) in zip(st.columns(5, gap="small"), steps, strict=True):
         with column, card(f"next_{label}", height="stretch", gap="xxsmall"):
-            st.page_link(target, label=f"**{label}**", disabled=not have_runs and label != "Score images")
+            st.page_link(target, label=f"**{label}**", disabled=not have_runs and label not in _WITHOUT_RUNS)
             st.caption(text)
