@@ -69,10 +69,12 @@ def path_plot(
     for place, filled in ((start, False), (here, True)):
         marker = {"size": 9, "color": MOST if filled else "rgba(0,0,0,0)", "line": {"color": MOST, "width": 2}}
         figure.add_scatter(x=path[[place], 0], y=path[[place], 1], mode="markers", marker=marker, hoverinfo="skip")
-    for place, name in ((0, "−α"), (len(path) - 1, "+α")):
+    for place, before, name in ((0, 1, "−α"), (len(path) - 1, len(path) - 2, "+α")):
+        onwards = path[place] - path[before]  # the name stands where the path would go on
+        shift = 15 * onwards / (np.linalg.norm(onwards) or 1.0)
         figure.add_annotation(
-            x=path[place, 0], y=path[place, 1], text=f"<b>{name}</b>", showarrow=False, yshift=11,
-            font={"color": _PATH, "size": 12.5},
+            x=path[place, 0], y=path[place, 1], text=f"<b>{name}</b>", showarrow=False,
+            xshift=shift[0], yshift=shift[1], font={"color": _PATH, "size": 12.5},
         )  # fmt: skip
     frame_figure(figure, height=300)
     figure.update_xaxes(title_text=axes[0], gridcolor=GRID, zeroline=False, nticks=5)
