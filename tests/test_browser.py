@@ -210,8 +210,7 @@ def test_a_thumbnail_opens_the_inspector_and_leads_to_its_vectors(app: App, tab)
     key = tile.get_attribute("aria-label").split(", ")[-1]
     tile.click()
     dialog = tab.locator('[role="dialog"]')
-    dialog.wait_for()
-    assert key in dialog.inner_text()
+    dialog.get_by_text(key).first.wait_for()
     dialog.get_by_role("link").first.click()
     tab.wait_for_url("**/singular_vectors*")
     settle(tab)
@@ -231,8 +230,7 @@ def test_the_gallery_works_from_the_keyboard(app: App, tab) -> None:
       return at.getAttribute('aria-label')
     }""") == second  # fmt: skip
     tab.keyboard.press("Enter")
-    tab.locator('[role="dialog"]').wait_for()
-    assert second.split(", ")[-1] in tab.locator('[role="dialog"]').inner_text()
+    tab.locator('[role="dialog"]').get_by_text(second.split(", ")[-1]).first.wait_for()
 
 
 def test_the_address_restores_the_view(app: App, tab) -> None:

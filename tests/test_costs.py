@@ -62,7 +62,7 @@ def test_a_slow_encoder_is_told_from_a_share_of_its_first_batch(monkeypatch):
 
     def slow(*_):
         if not torch.is_grad_enabled():  # on the way back, where the work is
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     encoder = tiny_vit("mean", depth=12)
     for block in encoder.model.blocks:
@@ -71,8 +71,8 @@ def test_a_slow_encoder_is_told_from_a_share_of_its_first_batch(monkeypatch):
     score = BatchScorer(Ladder(encoder, summarise=cost._BrokenOff()))
     began = time.perf_counter()
     image_s, _ = cost._pace(dataset.items, reader(dataset, encoder.transform, jpeg), score, 4)
-    assert time.perf_counter() - began < 2.0  # a batch takes 2.4 s
-    assert image_s == pytest.approx(12 * 0.05, rel=0.3)
+    assert time.perf_counter() - began < 4.0  # a batch takes 4.8 s
+    assert 12 * 0.1 * 0.8 < image_s < 2 * 12 * 0.1  # other work on the cores makes it longer
 
 
 @pytest.mark.parametrize(
