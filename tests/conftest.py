@@ -1,7 +1,9 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,46 @@ def shared_data() -> Path:
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the runs of the person who runs it."""
     monkeypatch.setenv("JEPASCORE_HOME", str(tmp_path / "jepascore-home"))
+
+
+@pytest.fixture
+def served_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AppTest makes every run a server's very first, in which Streamlit takes ``pages/`` for its old layout."""
+    from streamlit.runtime.pages_manager import PagesManager
+
+    first_run = PagesManager.__init__
+
+    def later_run(self: PagesManager, *args: Any, **options: Any) -> None:
+        first_run(self, *args, **options)
+        PagesManager.uses_pages_directory = False
+
+    monkeypatch.setattr(PagesManager, "__init__", later_run)
+
+
+@pytest.fixture
+def nothing_left_at_work() -> Iterator[None]:
+    """Pages and jobs start processes of their own; what a test does not wait for ends with it."""
+    from jepascore_core import store
+    from jepascore_core.jobs import children
+
+    yield
+    for child in list(children.children):
+        child.kill()
+        child.wait()
+    children.reap()
+    for path in (store.runs_home(None) / ".costs").glob("*.pid"):
+        path.unlink()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small lose more to threads that wait for one another than they gain."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,9 +4,7 @@ import io
 import re
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -24,6 +22,7 @@ from pages.components.distribution import directions
 from pages.components.text import md
 from tests.tiny import TinyDataset, tiny_encoder, tiny_work
 
+pytestmark = pytest.mark.usefixtures("served_before", "nothing_left_at_work")
 ROOT = Path(__file__).parent.parent
 PAGES = {
     "Overview": "pages/overview.py",
@@ -49,30 +48,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (runs / "broken-birds-0000000000").mkdir()
     (runs / "broken-birds-0000000000" / "run.json").write_text('{"format_version": 1,')
     return home
-
-
-@pytest.fixture(autouse=True)
-def served_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AppTest makes every run a server's very first, in which Streamlit takes ``pages/`` for its old layout."""
-    first_run = PagesManager.__init__
-
-    def later_run(self: PagesManager, *args: Any, **options: Any) -> None:
-        first_run(self, *args, **options)
-        PagesManager.uses_pages_directory = False
-
-    monkeypatch.setattr(PagesManager, "__init__", later_run)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_at_work() -> Iterator[None]:
-    """The page measures costs in processes of its own; what a test does not wait for ends with it."""
-    yield
-    for child in list(children.children):
-        child.kill()
-        child.wait()
-    children.reap()
-    for path in (store.runs_home(None) / ".costs").glob("*.pid"):
-        path.unlink()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,17 +28,9 @@ from jepascore_core.theory.scores import SCORES, correlation, correlations, lab_
 from jepascore_core.theory.training import LabStep, LabTraining
 from tests.test_cli import ROOT, command
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = LabConfig(samples=300, steps=6, batch_size=32, width=16, depth=2, held_out=60)
 QUICK = LabConfig(samples=2000, steps=250, batch_size=256, width=64, depth=3, held_out=500, components=3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small lose more to threads that wait for one another than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from jepascore_core import jobs, store
@@ -23,31 +22,11 @@ from jepascore_core.theory.objectives import LAB_OBJECTIVES
 from jepascore_core.theory.worker import Worker
 from pages.components import lab, lab_grid, lab_words
 
+pytestmark = pytest.mark.usefixtures("served_before", "nothing_left_at_work")
 ROOT = Path(__file__).parent.parent
 TINY = LabConfig(steps=4, samples=60, held_out=40, width=8, depth=1, batch_size=16)
 WORKER = Worker()  # started by the first test that needs it
 GRID = TheoryRequest(dims=(2, 3), samples=(50,), seeds=2, steps=3)
-
-
-@pytest.fixture(autouse=True)
-def served_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in ``test_pages``: AppTest makes every run a server's very first."""
-    first_run = PagesManager.__init__
-
-    def later_run(self: PagesManager, *args: Any, **options: Any) -> None:
-        first_run(self, *args, **options)
-        PagesManager.uses_pages_directory = False
-
-    monkeypatch.setattr(PagesManager, "__init__", later_run)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_at_work() -> Iterator[None]:
-    yield
-    for child in list(children.children):
-        child.kill()
-        child.wait()
-    children.reap()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import math
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,18 +43,10 @@ from jepascore_core.trainer.objectives import (
 from jepascore_core.trainer.state import StepRecord, TrainConfig, learning_rate
 
 WEIGHTS = Path(trainer.__file__).parents[1] / "weights"
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = TrainConfig(
     dataset="demo:digits", steps=12, batch_size=32, embedding_dim=4, input_size=16, limit=96, device="cpu"
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small lose more to threads that wait for one another than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def generator(seed: int = 0) -> torch.Generator:
