@@ -44,9 +44,9 @@ def start_child(argv: Sequence[str], log: Path) -> int:
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # closing the dashboard's terminal does not end it
-            # threads that spin while they wait take the cores from the dashboard and from each other:
-            # measured 5 to 20 times slower where others work on the same two cores
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            # threads that spin long while they wait take the cores from the dashboard and from each other; ones that
+            # sleep at once are late for the next product, so they spin for about 0.1 ms (of GNU's OpenMP)
+            env={"GOMP_SPINCOUNT": "10000", **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
     children.append(child)
     return child.pid
