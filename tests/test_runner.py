@@ -337,9 +337,13 @@ def test_readers_start_no_threads_of_their_own_and_leave_the_scoring_its():
         return Loaded(item, error=str(torch.get_num_threads()))
 
     items = [Item(i, str(i)) for i in range(8)]
-    batches = list(read_ahead(items, read, batch_size=4, workers=2, stop=threading.Event()))
-    assert {loaded.error for batch in batches for loaded in batch} == {"1"}
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(2)  # each new thread would take two
+    try:
+        batches = list(read_ahead(items, read, batch_size=4, workers=2, stop=threading.Event()))
+        assert {loaded.error for batch in batches for loaded in batch} == {"1"}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_decoding_overlaps_with_scoring():
