@@ -40,7 +40,7 @@ from jepascore_core.trainer.objectives import (
     sigreg,
     vicreg,
 )
-from jepascore_core.trainer.state import StepRecord, TrainConfig, learning_rate
+from jepascore_core.trainer.state import StepRecord, TrainConfig, TrainingState, learning_rate, take_step
 
 WEIGHTS = Path(trainer.__file__).parents[1] / "weights"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,7 +138,7 @@ def test_projection_moments_tell_gaussian_from_not() -> None:
 
 def test_views_follow_from_the_generator_and_stay_in_range() -> None:
     images = torch.rand(16, 3, 32, 32, generator=generator())
-    one, same, other = (random_view(images, 24, generator(seed), min_area=0.6, jitter=0.15) for seed in (1, 1, 2))
+    one, same, other = (random_view(images, 24, generator(seed), areas=(0.6, 1.0), jitter=0.15) for seed in (1, 1, 2))
     assert one.shape == (16, 3, 24, 24)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -147,11 +147,11 @@ def test_views_follow_from_the_generator_and_stay_in_range() -> None:
 
 def test_views_are_mild() -> None:
     grey = torch.full((64, 3, 32, 32), 0.5)
-    views = random_view(grey, 24, generator(), min_area=0.6, jitter=0.15)
+    views = random_view(grey, 24, generator(), areas=(0.6, 1.0), jitter=0.15)
     assert views.std(dim=(2, 3)).max() < 1e-4  # crop, mirror and blur leave a flat image flat
     assert (views.mean(dim=(1, 2, 3)) - 0.5).abs().max() <= 0.5 * 0.15 + 1e-4
     ramp = torch.linspace(0, 1, 32).expand(64, 3, 32, 32)
-    seen = random_view(ramp, 24, generator(), min_area=0.6, jitter=0.15)
+    seen = random_view(ramp, 24, generator(), areas=(0.6, 1.0), jitter=0.15)
     span = (seen[:, 0, 12, -1] - seen[:, 0, 12, 0]).abs()
     assert span.min() > 0.5  # at least 0.6 of the area, contrast and brightness within 15 %
     assert 10 < (seen[:, 0, 12, -1] > seen[:, 0, 12, 0]).sum() < 54  # about half are mirrored
@@ -188,7 +188,7 @@ def test_a_few_steps_lower_the_loss(objective: str, tmp_path: Path) -> None:
 
 def test_a_vision_transformer_trains_and_scores(tmp_path: Path) -> None:
     config = replace(
-        TINY, network="vit", input_size=32, embedding_dim=6, steps=2, precision="bfloat16", lr=1e-3, patch_drop=0.5
+        TINY, network="vit", input_size=32, embedding_dim=6, steps=2, precision="bfloat16", lr=1e-3, local_views=2
     )
     report = train(config, out=tmp_path / "v.safetensors")
     encoder = load_encoder(f"file:{report.path}")
@@ -206,10 +206,27 @@ def test_a_vision_transformer_begins_with_a_white_embedding(tmp_path: Path) -> N
     assert eigenvalues.min() > 0.9 and eigenvalues.max() < 1.1
 
 
-def test_dropped_patches_follow_from_the_step(tmp_path: Path) -> None:
-    config = replace(TINY, network="vit", input_size=32, steps=3, patch_drop=0.5)
-    losses = [[r.loss for r in train(config, out=tmp_path / f"{i}.safetensors").history] for i in range(2)]
-    assert losses[0] == losses[1]
+@pytest.mark.parametrize("objective, near", [(sigreg, 0.01 * 2 / 4), (vicreg, 0.01 * 4 / 5)])
+def test_local_views_are_pulled_to_the_views_of_full_size(objective: Objective, near: float) -> None:
+    z = torch.randn(4, 256, 8, generator=generator())
+    z[1] = z[0]
+    assert objective(z, 0.0, generator()).loss > 100 * near
+    z[2:] = z[0] + 0.1
+    assert objective(z, 0.0, generator()).loss.item() == pytest.approx(near, rel=1e-3)
+
+
+def test_local_views_show_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, tuple[float, float]]] = []
+
+    def watched(images: torch.Tensor, size: int, *rest: object, areas: tuple[float, float], jitter: float) -> object:
+        seen.append((size, areas))
+        return random_view(images, size, *rest, areas=areas, jitter=jitter)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("jepascore_core.trainer.state.random_view", watched)
+    images = torch.randint(256, (64, 3, 64, 64), dtype=torch.uint8, generator=generator())
+    config = replace(TINY, network="vit", input_size=32, batch_size=16, local_views=3, min_area=0.4)
+    take_step(TrainingState.start(config, images, torch.device("cpu")), images, 0.0)
+    assert seen == [(32, (0.4, 1.0))] * 2 + [(16, (0.1, 0.4))] * 3
 
 
 def test_classes_can_be_held_out(tmp_path: Path) -> None:
@@ -303,7 +320,9 @@ def test_seeds_differ(tmp_path: Path) -> None:
         ({"lr": 0.0}, "lr must be above 0"),
         ({"device": "abacus"}, "abacus"),
         ({"network": "mlp"}, "No network named 'mlp'; there are convnet, vit"),
-        ({"network": "vit", "input_size": 50}, "multiple of the patches"),
+        ({"network": "vit", "input_size": 40}, "multiple of 16, not 40"),
+        ({"network": "vit", "input_size": 48, "local_views": 1}, "multiple of 32, not 48"),
+        ({"local_views": -1}, "local_views must be at least 0"),
         ({"precision": "int8"}, "float32 or bfloat16"),
         ({"min_area": 0.0}, "min_area"),
     ],

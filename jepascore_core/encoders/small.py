@@ -69,13 +69,13 @@ def _stage(width_in: int, width_out: int) -> nn.Sequential:
     )
 
 
-def build_small(config: dict[str, Any]) -> nn.Module:
+def build_small(config: dict[str, Any], *, any_size: bool = False) -> nn.Module:
     """Build an encoder with fresh weights.
 
     Args:
         config: ``channels`` (list of widths) and ``embedding_dim`` for the convnet; ``patch_size`` and
-            ``input_size`` (px), ``width``, ``depth``, ``heads`` and ``embedding_dim`` for the Vision Transformer, and
-            maybe ``patch_drop``, the share of patches that a view leaves out in training.
+            ``input_size`` (px), ``width``, ``depth``, ``heads`` and ``embedding_dim`` for the Vision Transformer.
+        any_size: Take images of any side that patches divide, the positions interpolated; for the Vision Transformer.
 
     Returns:
         The module, in training mode.
@@ -93,7 +93,7 @@ def build_small(config: dict[str, Any]) -> nn.Module:
         num_classes=config["embedding_dim"],
         global_pool="avg",
         class_token=False,
-        patch_drop_rate=config.get("patch_drop", 0.0),
+        dynamic_img_size=any_size,
     )
 
 

@@ -197,10 +197,9 @@ def _check(config: TrainConfig, out: Path) -> None:
         raise RunError(f"precision must be float32 or bfloat16, not {config.precision!r}.")
     if not 0 < config.min_area <= 1 or not 0 <= config.jitter < 1:
         raise RunError("A view shows a share of the image (min_area in (0, 1]) and moves colours by less than all.")
-    if not 0 <= config.patch_drop < 1 or (config.patch_drop and config.network != "vit"):
-        raise RunError(f"patch_drop must be in [0, 1), and 0 without patches, not {config.patch_drop}.")
-    if config.network == "vit" and config.input_size % NETWORKS["vit"]["patch_size"]:
-        raise RunError(f"input_size must be a multiple of the patches' side, not {config.input_size}.")
+    patches = NETWORKS["vit"]["patch_size"] * (2 if config.local_views else 1)  # a local view has half the side
+    if config.network == "vit" and config.input_size % patches:
+        raise RunError(f"input_size must be a multiple of {patches}, not {config.input_size}.")
     for name, least in (
         ("steps", 1),
         ("batch_size", 2),
@@ -208,6 +207,7 @@ def _check(config: TrainConfig, out: Path) -> None:
         ("input_size", 16),
         ("limit", 2),
         ("hold_out_every", 0),
+        ("local_views", 0),
     ):
         if getattr(config, name) < least:
             raise RunError(f"{name} must be at least {least}, not {getattr(config, name)}.")

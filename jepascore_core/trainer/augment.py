@@ -7,29 +7,31 @@ from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 BLURRED_SHARE = 0.5
 
 
-def random_view(images: Tensor, size: int, generator: torch.Generator, *, min_area: float, jitter: float) -> Tensor:
+def random_view(
+    images: Tensor, size: int, generator: torch.Generator, *, areas: tuple[float, float], jitter: float
+) -> Tensor:
     """Crop, mirror, jitter brightness, contrast and saturation, blur half of them.
 
     Args:
         images: (B, 3, H, W) in [0, 1], square.
         size: Side of the view in px.
         generator: CPU generator; decides everything.
-        min_area: Least area of the crop, as a share of the image; at most 1.
+        areas: Least and largest area of the crop, as shares of the image; at most 1.
         jitter: Largest change of brightness, contrast and saturation, as a share.
 
     Returns:
         (B, 3, size, size) in [0, 1].
     """
     draw = torch.rand(9, len(images), generator=generator).to(images.device)
-    views = _crop(images, size, draw[:4], min_area)
+    views = _crop(images, size, draw[:4], areas)
     views = _jitter(views, 1 + jitter * (2 * draw[4:7] - 1))
     strength = torch.where(draw[7] < BLURRED_SHARE, draw[8], 0.0)
     return torch.lerp(views, _blur(views), strength.view(-1, 1, 1, 1)).clamp(0, 1)
 
 
-def _crop(images: Tensor, size: int, draw: Tensor, min_area: float) -> Tensor:
+def _crop(images: Tensor, size: int, draw: Tensor, areas: tuple[float, float]) -> Tensor:
     """Random square crop and mirror; draw is (4, B) in [0, 1)."""
-    side = (min_area + (1 - min_area) * draw[0]).sqrt()
+    side = (areas[0] + (areas[1] - areas[0]) * draw[0]).sqrt()
     mirror = torch.where(draw[1] < 0.5, -1.0, 1.0)
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0], theta[:, 1, 1] = side * mirror, side

@@ -1,7 +1,8 @@
 """Training objectives of small JEPAs and what they leave behind in the embedding.
 
-An objective takes the embeddings of V views of B images and returns its terms. Two objectives are
-two functions with one signature; ``OBJECTIVES`` names them.
+An objective takes the embeddings of V views of B images, of which the first two show most of it and any
+others a part (local views), and returns its terms. Two objectives are two functions with one signature;
+``OBJECTIVES`` names them.
 """
 
 import math
@@ -24,7 +25,7 @@ class Terms(NamedTuple):
 
     Attributes:
         loss: What is minimised: (1 − weight) · invariance + weight · regulariser.
-        invariance: Mean squared distance between the views of one image.
+        invariance: Mean squared distance between the views of one image, as the objective takes it.
         regulariser: The anti-collapse term.
     """
 
@@ -49,7 +50,7 @@ def sigreg(views: Tensor, weight: float, generator: torch.Generator, *, slices: 
         The terms.
     """
     directions = torch.randn(views.shape[-1], slices, generator=generator).to(views)
-    invariance = (views - views.mean(dim=0)).square().mean()
+    invariance = (views - views[:2].mean(dim=0)).square().mean()
     regulariser = epps_pulley(views @ (directions / directions.norm(dim=0))).mean()
     return Terms((1 - weight) * invariance + weight * regulariser, invariance, regulariser)
 
@@ -67,7 +68,8 @@ def vicreg(views: Tensor, weight: float, generator: torch.Generator) -> Terms:
     Returns:
         The terms.
     """
-    invariance = (views[:-1] - views[1:]).square().mean()
+    pairs = [(views[1:] - views[0]).square(), (views[2:] - views[1]).square()]  # every view with the first two, once
+    invariance = torch.cat(pairs).mean()
     centred = views - views.mean(dim=1, keepdim=True)  # (V, B, D)
     variance = relu(1 - (centred.var(dim=1) + 1e-4).sqrt()).mean()
     covariance = centred.mT @ centred / (views.shape[1] - 1)  # (V, D, D)

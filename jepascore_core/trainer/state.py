@@ -23,6 +23,7 @@ from jepascore_core.trainer.data import normalise, resize
 from jepascore_core.trainer.objectives import OBJECTIVES
 
 WARM_UP_SHARE = 0.05
+LOCAL_AREA = 0.1  # least share of the image in a local view
 _WHITENED = 2048  # images whose features are whitened
 
 
@@ -34,7 +35,7 @@ class TrainConfig:
         objective: ``sigreg`` or ``vicreg``.
         dataset: Dataset id; ``demo:photos`` means its training crops, never the held-out third.
         steps: Optimiser steps.
-        batch_size: Images a step; each is seen in two views.
+        batch_size: Images a step; each is seen in two views of full size, and in the local ones.
         lr: Highest learning rate of AdamW, after warm-up, before the cosine.
         weight: Share of the anti-collapse term in the loss, 0 to 1.
         embedding_dim: D.
@@ -44,7 +45,7 @@ class TrainConfig:
         network: ``convnet`` or ``vit``, see ``encoders.small.NETWORKS``.
         min_area: Least share of the image that a view shows.
         jitter: How far brightness, contrast and saturation of a view move, as a share.
-        patch_drop: Share of its patches that each view leaves out, for the Vision Transformer; 0 to below 1.
+        local_views: How many more views an image gets, of half the side, showing ``LOCAL_AREA`` to ``min_area`` of it.
         weight_decay: Of AdamW.
         precision: ``float32`` or ``bfloat16``, of the products in the network; the objective is float32.
         seed: Seed of weights, batches, views and slices.
@@ -64,7 +65,7 @@ class TrainConfig:
     network: str = "convnet"
     min_area: float = 0.6
     jitter: float = 0.15
-    patch_drop: float = 0.0
+    local_views: int = 0
     weight_decay: float = 0.01
     precision: str = "float32"
     seed: int = 0
@@ -137,7 +138,7 @@ class TrainingState:
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            model = build_small(model_config(config))
+            model = build_small(model_config(config), any_size=True)
         if config.network == "vit":
             _whiten_head(model, images, config.input_size)
         digest = hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=16).hexdigest()
@@ -223,18 +224,15 @@ def take_step(state: TrainingState, images: Tensor, elapsed_s: float) -> StepRec
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     batch = torch.randperm(len(images), generator=generator)[: config.batch_size].to(images.device)
     pixels = images[batch].float() / 255
-    drawn = (
-        random_view(pixels, config.input_size, generator, min_area=config.min_area, jitter=config.jitter)
-        for _ in range(2)
-    )
-    views = torch.cat([normalise(view) for view in drawn])
-    with (
-        torch.random.fork_rng(devices=[images.device] if images.is_cuda else []),
-        torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"),
-    ):
-        torch.manual_seed(config.seed * 1_000_003 + step)  # decides which patches are left out
-        embeddings = state.model(views).float().view(2, len(batch), -1)  # (V, B, D)
-    terms = OBJECTIVES[config.objective](embeddings, config.weight, generator)
+    size, least = config.input_size, config.min_area
+    kinds = [(2, size, (least, 1.0)), (config.local_views, size // 2, (min(LOCAL_AREA, least), least))]
+    embeddings = []
+    for count, side, areas in kinds[: 2 if config.local_views else 1]:
+        drawn = (random_view(pixels, side, generator, areas=areas, jitter=config.jitter) for _ in range(count))
+        views = torch.cat([normalise(view) for view in drawn])
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            embeddings.append(state.model(views).float().view(count, len(batch), -1))
+    terms = OBJECTIVES[config.objective](torch.cat(embeddings), config.weight, generator)
     rate = learning_rate(config, step)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
@@ -254,5 +252,5 @@ def model_config(config: TrainConfig) -> dict[str, Any]:
     """What ``build_small`` takes for a training's encoder."""
     network = NETWORKS[config.network]
     if config.network == "vit":
-        network = {**network, "input_size": config.input_size, "patch_drop": config.patch_drop}
+        network = {**network, "input_size": config.input_size}
     return {**network, "embedding_dim": config.embedding_dim}
