@@ -134,6 +134,56 @@ def test_between_brushes_a_histogram(run):
     assert len(store.extremes(run, 100, which="between")) == N - 1
 
 
+def test_a_ranking_holds_every_score_in_order(run):
+    held = store.ranking(run)
+    frame = store.scores(run).sort_values(["score", "key"], ignore_index=True)
+    assert held.keys.to_pylist() == frame["key"].tolist() and len(held) == N - 1
+    np.testing.assert_array_equal(held.scores, frame["score"])
+    table = held.rows(np.arange(len(held)))
+    for name in ("index", "class_name", "label"):
+        assert table[name].tolist() == frame[name].tolist()
+    np.testing.assert_allclose(table["score_error"], frame["score_error"])
+    medians = frame.groupby("class_name")["score"].agg(["size", "median"])
+    assert list(held.classes()["n"]) == list(medians["size"])
+    np.testing.assert_allclose(held.classes()["median"], medians["median"])
+
+
+def test_places_can_be_narrowed(run):
+    held = store.ranking(run)
+    dogs = held.places(["dog"])
+    assert {held.class_names[code] for code in held.class_codes[dogs]} == {"dog"} and (np.diff(dogs) > 0).all()
+    assert list(held.places(["dog", "cat", "dog"])) == list(range(len(held))) == list(held.places())
+    assert not len(held.places(["nope"]))
+    low, high = held.scores[5], held.scores[9]
+    assert list(held.places(low=low, high=high)) == [5, 6, 7, 8, 9]
+    assert list(held.places(["dog"], low=low, high=high)) == [place for place in range(5, 10) if place in dogs]
+    keys = [held.keys[7].as_py(), held.keys[2].as_py(), "nope"]
+    assert list(held.places_of(keys)) == [2, 7]
+    assert held.place_of(keys[0]) == 7 and held.place_of("nope") is None
+    assert np.array_equal(held.class_scores("dog"), held.scores[dogs])
+
+
+def test_a_ranking_is_read_once_until_the_parts_change(copy, monkeypatch):
+    first = store.ranking(copy)
+    assert store.ranking(copy) is first and store.ranking(copy, ScoreRule("listing1")) is not first
+    path = parts.part_files(copy.path)[0]
+    lost = pq.read_metadata(path).num_rows
+    path.unlink()
+    assert len(store.ranking(copy)) in (len(first) - lost, len(first) - lost + 1)
+    monkeypatch.setattr("jepascore_core.store.rankings._REMEMBERED_ROWS", 1)
+    again = store.ranking(copy)
+    assert store.ranking(copy) is again  # the last one is kept, however large
+    store.ranking(copy, ScoreRule("listing1"))
+    assert store.ranking(copy) is not again
+
+
+def test_thumbnails_are_those_of_the_images(run):
+    frame = store.extremes(run, 6, which="random")
+    found = store.thumbnails(run, frame["index"])
+    assert found == dict(zip(frame["index"], frame["thumbnail"], strict=True)) and len(found) == 6
+    assert store.thumbnails(run, []) == {} and store.thumbnails(run, [10**9]) == {}
+
+
 def test_ties_are_broken_by_key(copy):
     for path in parts.part_files(copy.path):
         table = pq.read_table(path)
@@ -141,7 +191,7 @@ def test_ties_are_broken_by_key(copy):
         pq.write_table(table.set_column(6, parts.SCHEMA.field("jepa_score"), column), path)
     for which in ("least", "most"):
         keys = list(store.extremes(copy, 100, which=which)["key"])
-        assert keys == sorted(keys) and len(keys) == N - 1
+        assert keys == sorted(keys, reverse=which == "most") and len(keys) == N - 1
     assert set(store.extremes(copy, 100)["percentile"]) == {50.0}
 
 

@@ -3,7 +3,7 @@
 A run is a folder of Parquet parts beside ``run.json`` and ``progress.json``; DuckDB queries the
 parts in memory. Where each thing lives: ``request`` what is asked for, ``runs`` the folders,
 ``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``gaussian`` what one of them fits,
-``query`` the questions, ``exports`` the ways out.
+``query`` and ``rankings`` the questions, ``exports`` the ways out.
 """
 
 from jepascore_core.store.exports import export
@@ -24,6 +24,7 @@ from jepascore_core.store.query import (
     spectrum_band,
     view_scores,
 )
+from jepascore_core.store.rankings import Ranking, ranking, thumbnails
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
 from jepascore_core.store.rule import CONVENTIONS, ScoreRule, why_not
 from jepascore_core.store.runs import Run, list_runs, open_run, runs_home
@@ -35,6 +36,7 @@ __all__ = [
     "SCHEMA",
     "STATES",
     "Progress",
+    "Ranking",
     "Run",
     "RunGaussian",
     "RunRequest",
@@ -51,12 +53,14 @@ __all__ = [
     "neighbours_of",
     "open_run",
     "percentile",
+    "ranking",
     "row",
     "runs_home",
     "scores",
     "spectra",
     "spectrum_band",
     "split_classes",
+    "thumbnails",
     "view_scores",
     "why_not",
 ]

@@ -41,12 +41,13 @@ def query(folder: Path, sql: str, *, beside: pa.Table | None = None, **values: o
     return _ask(folder, sql, values, beside, lambda answer: answer.df())
 
 
-def query_arrow(folder: Path, sql: str, **values: object) -> pa.Table:
+def query_arrow(folder: Path, sql: str, *, beside: pa.Table | None = None, **values: object) -> pa.Table:
     """As ``query``, for long lists of numbers: an Arrow table.
 
     Args:
         folder: The run's folder.
         sql: The question.
+        beside: More columns of ``rows``, as in ``query``.
         values: Values of ``$name`` in the question.
 
     Returns:
@@ -55,7 +56,7 @@ def query_arrow(folder: Path, sql: str, **values: object) -> pa.Table:
     Raises:
         RunError: The parts cannot be queried.
     """
-    return _ask(folder, sql, values, None, lambda answer: answer.to_arrow_table())
+    return _ask(folder, sql, values, beside, lambda answer: answer.to_arrow_table())
 
 
 def query_batches(

@@ -117,7 +117,23 @@ def write_part(folder: Path, number: int, rows: Sequence[Row]) -> Path:
     Raises:
         OSError: The disk is full, or the folder cannot be written.
     """
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    return write_table(folder, number, pa.Table.from_pylist(list(rows), schema=SCHEMA))
+
+
+def write_table(folder: Path, number: int, table: pa.Table) -> Path:
+    """Write one part, whole or not at all.
+
+    Args:
+        folder: The run's folder.
+        number: Its place in the order of writing.
+        table: Its rows, in ``SCHEMA``.
+
+    Returns:
+        The part's path.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written.
+    """
     # the random end keeps two writers on different machines from ever replacing each other's parts
     path = folder / f"part-{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
     with written_aside(path) as aside:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from jepascore_core.errors import RunError
 from jepascore_core.store import parts
 from jepascore_core.store.database import query, query_arrow
+from jepascore_core.store.rankings import ranking
 from jepascore_core.store.rule import ScoreRule, columns_beside, score_column
 from jepascore_core.store.runs import Run
 
@@ -103,32 +104,26 @@ def extremes(
         offset: Images to pass over, for paging.
 
     Returns:
-        index, key, label, class_name, width, height, score, score_error, thumbnail (JPEG bytes), and percentile
-        (0..100, among the kept class or all). Ties are broken by key.
+        index, key, label, class_name, score, score_error, place (see ``Ranking``), percentile (0..100, among the kept
+        class or all), width, height, thumbnail (JPEG bytes). Ties are broken by key.
 
     Raises:
         RunError: ``which`` is unknown.
     """
     if which not in ENDS:
         raise RunError(f"There is no end {which!r}; there are {', '.join(ENDS)}.")
-    where, values = _where(run, rule, class_name)
-    values |= {"n": int(n), "skipped": int(offset)}
-    order = {"most": 'score DESC, "key"', "random": 'md5(concat("key", $seed)), "key"'}.get(which, 'score, "key"')
-    if which == "random":
-        values["seed"] = f"\0{seed}"
-    if which == "between":
-        values |= {"low": -np.inf if low is None else float(low), "high": np.inf if high is None else float(high)}
-    score = score_column(run, rule)
-    frame = query(
+    held = ranking(run, rule)
+    names = [] if class_name is None else [class_name]
+    places = held.places(names, low=low, high=high) if which == "between" else held.places(names)
+    ordered = {"most": lambda: places[::-1], "random": lambda: held.shuffled(places, seed)}.get(which, lambda: places)()
+    frame = held.rows(ordered[offset : offset + n], class_name)
+    known = query(
         run.path,
-        f"""SELECT {_NARROW}, width, height, {score} AS score, score_error, thumbnail FROM rows
-        WHERE {where} {"AND score BETWEEN $low AND $high" if which == "between" else ""}
-        ORDER BY {order} LIMIT $n OFFSET $skipped""",
-        beside=columns_beside(run, rule),
-        **values,
+        "SELECT index, width, height, thumbnail FROM rows WHERE index IN (SELECT unnest($wanted::BIGINT[]))",
+        wanted=frame["index"].tolist(),
     )
+    frame = frame.merge(known, on="index", how="left")
     frame["thumbnail"] = [bytes(jpeg) if isinstance(jpeg, bytes | bytearray) else None for jpeg in frame["thumbnail"]]
-    frame["percentile"] = _percentiles(_sorted_scores(run, class_name, rule), frame["score"].to_numpy(float))
     return frame
 
 
@@ -169,17 +164,13 @@ def neighbours_of(
     Returns:
         Key of that image, or None beyond an end.
     """
-    where, values = _where(run, rule, class_name)
-    values |= {"key": key, "step": int(step)}
-    frame = query(
-        run.path,
-        f"""SELECT "key" FROM (
-            SELECT "key", row_number() OVER (ORDER BY {score_column(run, rule)}, "key") AS place FROM rows WHERE {where}
-        ) QUALIFY place = max(CASE WHEN "key" = $key THEN place END) OVER () + $step""",
-        beside=columns_beside(run, rule),
-        **values,
-    )
-    return None if frame.empty else str(frame["key"].iloc[0])
+    held = ranking(run, rule)
+    place = held.place_of(key)
+    if place is None:
+        return None
+    places = held.places() if class_name is None else held.places([class_name])
+    at = int(np.searchsorted(places, place)) + step
+    return str(held.keys[int(places[at])]) if 0 <= at < len(places) and place in places else None
 
 
 def percentile(run: Run, score: float, class_name: str | None = None, rule: ScoreRule = DEFAULT) -> float:
@@ -194,7 +185,7 @@ def percentile(run: Run, score: float, class_name: str | None = None, rule: Scor
     Returns:
         Share of images with a lower score, 0..100, equal ones counting half; NaN for a run without scores.
     """
-    return float(_percentiles(_sorted_scores(run, class_name, rule), np.array([score]))[0])
+    return float(ranking(run, rule).percentiles_of(np.array([score]), class_name)[0])
 
 
 def spectra(
@@ -302,21 +293,6 @@ def _where(run: Run, rule: ScoreRule, class_name: str | None = None) -> tuple[st
     if class_name is None:
         return " AND ".join(conditions), {}
     return " AND ".join([*conditions, "class_name = $class_name"]), {"class_name": class_name}
-
-
-def _sorted_scores(run: Run, class_name: str | None, rule: ScoreRule) -> NDArray[np.float64]:
-    """Scores of a class or of all, ascending, (N,)."""
-    where, values = _where(run, rule, class_name)
-    sql = f"SELECT {score_column(run, rule)} AS score FROM rows WHERE {where}"
-    return np.sort(query(run.path, sql, beside=columns_beside(run, rule), **values)["score"].to_numpy(float))
-
-
-def _percentiles(ascending: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mid-rank percentiles (0..100) of values among sorted scores."""
-    if not len(ascending):
-        return np.full(len(values), np.nan)
-    below, through = (np.searchsorted(ascending, values, side=side) for side in ("left", "right"))
-    return 50.0 * (below + through) / len(ascending)
 
 
 def _plain(value: Any) -> Any:
