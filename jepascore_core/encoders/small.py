@@ -22,7 +22,7 @@ from jepascore_core.files import written_aside
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "convnet": {"channels": [24, 48, 96, 192]},
-    "vit": {"patch_size": 16, "width": 192, "depth": 6, "heads": 3},
+    "vit": {"patch_size": 8, "width": 128, "depth": 6, "heads": 4},
 }
 """What ``build_small`` takes for the networks that we train, beside ``embedding_dim`` and ``input_size``."""
 
