@@ -96,7 +96,7 @@ def _table(index: NDArray[np.int64], encoder: int, names: NDArray[np.str_], jpeg
         "singular_values": list(spectrum),
         "sphere_term": own.normal(size=n),
         "embedding": list(embedding),
-        "thumbnail": [jpegs[i % len(jpegs)] for i in index * 31 + label],
+        "thumbnail": [jpegs[i] for i in image.integers(len(jpegs), size=n)],
         "error": pa.nulls(n, pa.string()),
         "view_scores": pa.nulls(n, SCHEMA.field("view_scores").type),
     }

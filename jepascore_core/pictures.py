@@ -51,3 +51,17 @@ def leverage_picture(image: NDArray[np.uint8], leverage: NDArray[np.floating]) -
     share = np.sqrt(leverage / max(float(leverage.max()), 1e-12))[np.ix_(rows, columns)]
     alpha = 0.92 * share[..., None]
     return np.round((1 - alpha) * grey + alpha * _AMBER).astype(np.uint8)
+
+
+def enlarged(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Enlarge by whole pixels.
+
+    Args:
+        picture: (H, W, 3).
+        side: Least height, px.
+
+    Returns:
+        (nH, nW, 3), n the least whole number with nH ≥ side.
+    """
+    times = max(1, -(-side // picture.shape[0]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)

@@ -19,7 +19,7 @@ from jepascore_core.runner import Hooks, score_dataset, score_work
 from jepascore_core.store.costs import Cost, cost_file, recorded
 from jepascore_core.store.request import RunRequest
 from pages.components.distribution import directions
-from pages.components.text import md
+from pages.components.text import md, number
 from tests.tiny import TinyDataset, tiny_encoder, tiny_work
 
 pytestmark = pytest.mark.usefixtures("served_before", "nothing_left_at_work")
@@ -68,10 +68,11 @@ def words(at: AppTest) -> str:
 
 
 def galleries(at: AppTest) -> list[dict]:
-    """What the gallery component was sent."""
+    """What the galleries were sent."""
     import json
 
-    return [json.loads(element.proto.json) for element in at.get("bidi_component") if element.proto.json]
+    sent = [json.loads(element.proto.json) for element in at.get("bidi_component") if element.proto.json]
+    return [data for data in sent if "rows" in data or "tiles" in data]
 
 
 def check(at: AppTest) -> AppTest:
@@ -185,7 +186,7 @@ def test_class_extremes_follow_the_url(on_filled: None):
     (row,) = data["rows"]
     assert row["title"] == "digit 3"
     assert [len(cell) for cell in row["cells"]] == [2, 2]  # two images of each class in the sample
-    assert data["max"] == 168
+    assert data["size"] == 168 and galleries(opened("Class extremes", size="72"))[0]["size"] == 72
     run = next(run for run in store.list_runs() if run.label == label)
     least = store.extremes(run, 1, which="least", class_name="digit 3")
     assert row["cells"][0][0]["id"] == f"{run.name}\n{least['key'].iloc[0]}"
@@ -313,15 +314,58 @@ def test_the_path_is_shown_among_the_runs_images_or_alone(on_filled: None):
     assert "principal directions of the path itself" in words(at)
 
 
-def test_the_inspector_shows_where_the_score_lives(on_filled: None):
-    at = opened("Class extremes")
+def inspected(part: str | None = None, run: str = "jepa-tiny · digits") -> AppTest:
+    """Class extremes with the drawer of a run's least likely image open."""
+    found = next(known for known in store.list_runs() if known.label == run)
+    query = {"image": store.extremes(found, 1)["key"][0], "of": found.name} | ({"part": part} if part else {})
+    return opened("Class extremes", **query)
+
+
+def test_the_inspector_says_what_is_known_of_an_image(on_filled: None):
     run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
-    at.session_state["inspected"] = (run.name, store.extremes(run, 1)["key"][0])
-    check(at.run())
-    assert not [s for s in at.caption if "sum to the rank" in s.value]
-    at.toggle[-1].set_value(True)
-    at.session_state["inspected"] = (run.name, store.extremes(run, 1)["key"][0])
-    assert "sum to the rank, 16.00" in words(check(at.run()))
+    least = store.extremes(run, 2)
+    at = check(inspected())
+    assert at.metric[0].value == number(least["score"][0], 2)
+    assert md(least["key"][0]) in words(at) and "1 of 20" in words(at)
+    next(button for button in at.button if button.label == "More likely").click().run()
+    assert check(at).query_params["image"] == [least["key"][1]] and "2 of 20" in words(at)
+
+
+def test_the_inspector_takes_an_image_apart(on_filled: None):
+    assert "sum to the rank, 16.00" in words(check(inspected("Patches")))
+    at = check(inspected("Vectors"))
+    assert sum("σ" in caption.value for caption in at.caption) >= 3
+    near = galleries(check(inspected("Neighbours")))[-1]["rows"][0]["cells"][0]
+    run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
+    key = store.extremes(run, 1)["key"][0]
+    assert [tile["id"].split("\n")[1] for tile in near] == store.nearest(run, key, 12)["key"].tolist()
+    assert "share the class" in words(inspected("Neighbours"))
+    table = check(inspected("Encoders")).table[-1].value
+    assert list(table["encoder"]) == [md("jepa-tiny · digits"), md("jepa-tiny-untrained · digits")]
+    origin = check(inspected("Origin")).table[-1].value["value"]
+    assert any(md("demo:jepa-tiny") in value for value in origin) and any(md(run.name) in value for value in origin)
+
+
+def test_an_image_that_is_nowhere_is_one_sentence(on_filled: None):
+    run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
+    at = opened("Class extremes", image="no such image", of=run.name)
+    assert not at.exception and [md("has no image 'no such image'") in error.value for error in at.error] == [True]
+    at = opened("Class extremes", image="x", of="no-such-run")
+    assert not at.exception and len(at.error) == 1
+
+
+def test_all_images_stand_in_order(on_filled: None):
+    run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
+    order = list(store.extremes(run, 100)["key"])
+    for name, keys in (("Least likely first", order), ("Most likely first", order[::-1])):
+        (data,) = galleries(check(opened("Class extremes", view="In order", run=run.label, order=name)))
+        assert [tile["id"].split("\n")[1] for tile in data["tiles"]] == keys and data["total"] == 20
+    (data,) = galleries(check(opened("Class extremes", view="In order", run=run.label, order="Random")))
+    assert sorted(tile["id"].split("\n")[1] for tile in data["tiles"]) == sorted(order)
+    (data,) = galleries(check(opened("Class extremes", view="In order", run=run.label, only="digit 3", at="2")))
+    within = list(store.extremes(run, 9, class_name="digit 3")["key"])
+    assert [tile["id"].split("\n")[1] for tile in data["tiles"]] == within and data["at"] == 1
+    assert [tile["rank"] for tile in data["tiles"]] == ["1", "2"]
 
 
 def test_singular_vectors_step_through_the_ranks_and_keep_the_key(on_filled: None):

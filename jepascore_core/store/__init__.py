@@ -8,7 +8,7 @@ parts in memory. Where each thing lives: ``request`` what is asked for, ``runs``
 
 from jepascore_core.store.exports import export
 from jepascore_core.store.gaussian import RunGaussian, fitted_gaussian
-from jepascore_core.store.parts import FORMAT_VERSION, SCHEMA
+from jepascore_core.store.parts import FORMAT_VERSION, SCHEMA, stamp
 from jepascore_core.store.progress import ACTIVE, STATES, Progress
 from jepascore_core.store.query import (
     class_counts,
@@ -16,6 +16,7 @@ from jepascore_core.store.query import (
     embeddings,
     extremes,
     failures,
+    nearest,
     neighbours_of,
     percentile,
     row,
@@ -50,6 +51,7 @@ __all__ = [
     "fitted_gaussian",
     "format_classes",
     "list_runs",
+    "nearest",
     "neighbours_of",
     "open_run",
     "percentile",
@@ -60,6 +62,7 @@ __all__ = [
     "spectra",
     "spectrum_band",
     "split_classes",
+    "stamp",
     "thumbnails",
     "view_scores",
     "why_not",

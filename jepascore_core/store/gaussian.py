@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jepascore_core.errors import RunError
+from jepascore_core.store import parts
 from jepascore_core.store.database import query_batches
-from jepascore_core.store.parts import readable_parts
 from jepascore_core.store.runs import Run
 
 _FIT_NUMBERS = 1 << 24  # N·D that are fitted: 44,000 images at D = 384, 13,000 at 1280, ten for each dimension
@@ -48,15 +48,14 @@ def fitted_gaussian(run: Run) -> RunGaussian:
     Raises:
         RunError: The run holds fewer than two embeddings, or they do not vary.
     """
-    stamps = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in readable_parts(run.path))
     try:
-        return _fit(run.path, stamps)
+        return _fit(run.path, parts.stamp(run.path))
     except ValueError as error:  # from the fit; jepascore errors pass
         raise RunError(f"The corrected score is not available for {run.label}. {error}") from error
 
 
 @functools.lru_cache(_REMEMBERED)
-def _fit(folder: Path, _stamps: tuple[tuple[str, int, int], ...]) -> RunGaussian:
+def _fit(folder: Path, _stamp: str) -> RunGaussian:
     """Fit to the first embeddings; take the log-density of all, a batch at a time.
 
     Raises:

@@ -1,7 +1,9 @@
 """Parquet parts of a run: their columns, which of them can be read, and which images they hold."""
 
+import hashlib
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,8 @@ class _Verdict:
 
 
 _verdicts: dict[Path, _Verdict] = {}
+_stamps: dict[Path, tuple[int, str]] = {}
+_SETTLED_NS = 50_000_000
 
 
 def part_files(folder: Path) -> list[Path]:
@@ -76,6 +80,29 @@ def readable_parts(folder: Path) -> list[Path]:
         Absolute paths.
     """
     return [path for path in part_files(folder) if problem_of(path) is None]
+
+
+def stamp(folder: Path) -> str:
+    """What changes when a run's parts do; nearly free while nothing is renamed in its folder.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        A short text; empty when the folder is gone.
+    """
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return ""
+    known = _stamps.get(folder)
+    if known is not None and known[0] == changed:
+        return known[1]
+    times = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in readable_parts(folder)]
+    text = hashlib.blake2b(repr(times).encode(), digest_size=12).hexdigest()
+    if abs(time.time_ns() - changed) > _SETTLED_NS:  # a part that came within the clock's tick would be missed
+        _stamps[folder] = (changed, text)
+    return text
 
 
 def damaged_parts(folder: Path) -> dict[str, str]:

@@ -240,6 +240,32 @@ def embeddings(run: Run, limit: int | None = None) -> NDArray[np.float32]:
     return table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1 if len(table) else 0)
 
 
+def nearest(run: Run, key: str, n: int, *, among: int | None = None) -> pd.DataFrame:
+    """Images whose embeddings point most nearly the same way.
+
+    Args:
+        run: The run.
+        key: The image to start from.
+        n: Most images.
+        among: Look at this many images only. A run begins with a stratified random sample, so the first ones are that.
+
+    Returns:
+        index, key, similarity (cosine, −1..1), by similarity; without the image itself, and without images that hold
+        no score or whose embedding has no direction. Empty where the image holds no embedding.
+    """
+    return query(
+        run.path,
+        f"""SELECT index, "key", list_cosine_similarity(embedding, own) AS similarity
+        FROM (SELECT index, "key", jepa_score, embedding FROM rows {"" if among is None else f"LIMIT {int(among)}"}),
+             (SELECT embedding AS own FROM rows WHERE "key" = $key AND embedding IS NOT NULL LIMIT 1)
+        WHERE jepa_score IS NOT NULL AND embedding IS NOT NULL AND "key" <> $key
+          AND len(embedding) = len(own) AND isfinite(similarity)
+        ORDER BY similarity DESC, "key" LIMIT $n""",
+        key=key,
+        n=int(n),
+    )
+
+
 def view_scores(run: Run, limit: int | None = None) -> tuple[list[str], NDArray[np.float64]]:
     """Scores of every view of many images.
 

@@ -16,15 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jepascore_core.store import parts
 from jepascore_core.store.database import query_arrow
-from jepascore_core.store.parts import readable_parts
 from jepascore_core.store.rule import ScoreRule, columns_beside, score_column
 from jepascore_core.store.runs import Run
 
 _REMEMBERED_ROWS = 6_000_000  # about 600 MB; the rankings used last are kept
 _DEFAULT = ScoreRule()
-
-Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,12 +176,12 @@ def ranking(run: Run, rule: ScoreRule = _DEFAULT) -> Ranking:
     Raises:
         RunError: The run has no score under the rule, or cannot be read.
     """
-    stamps = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in readable_parts(run.path))
+    stamp = parts.stamp(run.path)
     asked = (run.path, rule)
     with _making:  # ten visitors at once wait for one reading
         known = _remembered.get(asked)
-        if known is None or known[0] != stamps:
-            known = (stamps, _read(run, rule))
+        if known is None or known[0] != stamp:
+            known = (stamp, _read(run, rule))
             _remembered[asked] = known
         _remembered.move_to_end(asked)
         while len(_remembered) > 1 and sum(len(held) for _, held in _remembered.values()) > _REMEMBERED_ROWS:
@@ -192,7 +190,7 @@ def ranking(run: Run, rule: ScoreRule = _DEFAULT) -> Ranking:
 
 
 _making = threading.Lock()
-_remembered: "OrderedDict[tuple[Path, ScoreRule], tuple[Stamp, Ranking]]" = OrderedDict()
+_remembered: "OrderedDict[tuple[Path, ScoreRule], tuple[str, Ranking]]" = OrderedDict()
 
 
 def thumbnails(run: Run, index: Sequence[int]) -> dict[int, bytes]:

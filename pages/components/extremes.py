@@ -8,11 +8,14 @@ import streamlit as st
 
 from jepascore_core.store import Run, ScoreRule
 from pages.components import loaders, pickers
-from pages.components.gallery import SIZES, Row
-from pages.components.text import number, plural
+from pages.components.gallery import Row
+from pages.components.grid import Listing
+from pages.components.text import count, number, plural
 
 FIRST_ROWS = 6
-MOST_ROWS = 60  # rows drawn at once; more than anyone reads
+ROWS = 16  # a page of them: about 2 MB of pictures at most
+VIEWS = ("Extremes", "In order")
+ORDERS = ("Least likely first", "Most likely first", "Random")
 
 
 @dataclass(frozen=True)
@@ -21,24 +24,36 @@ class Layout:
 
     Attributes:
         n: Images at each end.
-        size: S, M or L.
         columns: Tones of the groups, in order.
     """
 
     n: int
-    size: str
     columns: tuple[str, ...]
 
 
-def pick_classes(runs: Sequence[Run]) -> list[str]:
-    """Choose classes of some runs; none means one row for all images. Kept in the URL as ``classes``."""
-    known = pickers.classes_of(runs)
-    start = _first_classes(runs)
-    shown = pickers.current("classes", known, start)
-    with pickers.chip("Classes", f"{len(shown)} of {len(known)}" if shown else "all images"):
-        st.caption("One row for each class; without a choice, one row holds all images of a run.")
+def pick_view() -> str:
+    """Rows of extremes, or all images in order; kept in the URL as ``view``."""
+    view = st.segmented_control(
+        "View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True, label_visibility="collapsed"
+    )
+    return str(view) if view in VIEWS else VIEWS[0]
+
+
+def pick_classes(runs: Sequence[Run], *, few: bool = True) -> list[str]:
+    """Choose classes of some runs; none means all images. Kept in the URL as ``classes``, or ``only``.
+
+    Args:
+        runs: The runs.
+        few: For rows: begin with a few classes instead of none.
+    """
+    known, key = pickers.classes_of(runs), "classes" if few else "only"
+    start = _first_classes(runs) if few else []
+    shown = pickers.current(key, known, start)
+    with pickers.chip("Classes", f"{len(shown)} of {count(len(known))}" if shown else "all images"):
+        if few:
+            st.caption("One row for each class; without a choice, one row holds all images of a run.")
         return st.multiselect(
-            "Classes", known, default=start, key="classes", bind="query-params", placeholder="All images",
+            "Classes", known, default=start, key=key, bind="query-params", placeholder="All images",
             disabled=not known, width=420,
         )  # fmt: skip
 
@@ -50,51 +65,70 @@ def _first_classes(runs: Sequence[Run]) -> list[str]:
 
 
 def pick_layout() -> Layout:
-    """Choose how many images, a random group, and the size of thumbnails; kept in the URL."""
+    """Choose how many images, and a random group; kept in the URL."""
     shown = pickers.current_number("n", 3, 12, 7)
     with pickers.chip("Show", f"{shown} least, {shown} most"):
         n = st.slider("Images at each end", 3, 12, 7, key="n", bind="query-params", width=260)
         chance = st.toggle("Random images too, as in Figure 4", key="random", bind="query-params")
-    with pickers.chip("Size", pickers.current_one("size", list(SIZES), "M")):
-        size = st.segmented_control(
-            "Thumbnails", list(SIZES), default="M", key="size", bind="query-params", required=True
-        )
-    columns = ("least", "random", "most") if chance else ("least", "most")
-    return Layout(n, size if size in SIZES else "M", columns)
+    return Layout(n, ("least", "random", "most") if chance else ("least", "most"))
 
 
-def class_rows(runs: Sequence[Run], classes: Sequence[str], layout: Layout, rule: ScoreRule) -> list[Row]:
+def pick_order() -> str:
+    """Choose the order of all images; kept in the URL as ``order``."""
+    with pickers.chip("Order", pickers.current_one("order", ORDERS, ORDERS[0]).lower()):
+        order = st.radio("Order", ORDERS, key="order", bind="query-params")
+    return str(order)
+
+
+def wanted_rows(runs: Sequence[Run], classes: Sequence[str], rule: ScoreRule) -> list[tuple[Run, str | None]]:
     """One row for each chosen class and run, or one for each run when no class is chosen."""
-    if not classes:
-        return [_row(run, None, layout, rule, several=_encoders(runs) > 1) for run in runs]
-    held = {run.name: dict(_sizes(run)) for run in runs}
-    rows = [
-        _row(run, name, layout, rule, several=_encoders(runs) > 1)
-        for name in classes
+    return [
+        (run, name)
+        for name in (classes or (None,))
         for run in runs
-        if held[run.name].get(name)
+        if name is None or len(loaders.ranking(run, rule).places([name]))
     ]
-    if len(rows) > MOST_ROWS:
-        st.caption(f"The first {MOST_ROWS} of {len(rows)} rows; choose fewer classes to see the others.")
-    return rows[:MOST_ROWS]
+
+
+def page_of(wanted: Sequence[tuple[Run, str | None]]) -> Sequence[tuple[Run, str | None]]:
+    """The rows of the page that the reader turned to; ``turn_pages`` turns it."""
+    page = pickers.current_number("rows", 1, max(1, -(-len(wanted) // ROWS)), 1)
+    return wanted[(page - 1) * ROWS : page * ROWS]
+
+
+def turn_pages(wanted: Sequence[tuple[Run, str | None]]) -> None:
+    """Where there are more rows than one page holds: turn to others; kept in the URL as ``rows``."""
+    pages = -(-len(wanted) // ROWS)
+    if pages > 1:
+        st.pagination(pages, key="rows", bind="query-params")
+        st.caption(f"{count(len(wanted))} rows, {ROWS} on a page.")
+
+
+def draw_rows(wanted: Sequence[tuple[Run, str | None]], layout: Layout, rule: ScoreRule) -> list[Row]:
+    """The rows as the gallery draws them."""
+    several = len({str(run.meta["encoder"]["digest"]) for run, _ in wanted}) > 1
+    return [_row(run, name, layout, rule, several=several) for run, name in wanted]
+
+
+def listing(run: Run, classes: Sequence[str], order: str, rule: ScoreRule) -> Listing:
+    """All images of a run, or of some of its classes, in an order."""
+    held = loaders.ranking(run, rule)
+    places = held.places(classes)
+    if order == ORDERS[1]:
+        places = places[::-1]
+    elif order == ORDERS[2]:
+        places = held.shuffled(places)
+    name = "\n".join([order, pickers.rule_key(rule), *classes])
+    within = classes[0] if len(classes) == 1 else None
+    return Listing(run, held, places, name, class_name=within, descending=order == ORDERS[1])
 
 
 def _row(run: Run, class_name: str | None, layout: Layout, rule: ScoreRule, *, several: bool) -> Row:
     groups = [loaders.extremes(run, layout.n, tone, rule, class_name) for tone in layout.columns]
-    n = dict(_sizes(run)).get(class_name, 0) if class_name is not None else pickers.scored(run)
-    scores = loaders.scores(run, rule, [class_name] if class_name is not None else ())
+    held = loaders.ranking(run, rule)
+    scores = held.scores if class_name is None else held.class_scores(class_name)
     who = [pickers.encoder_name(run)] if several else []
     where = [] if class_name is None else [pickers.dataset_name(run)]
-    note = f"{', '.join([*who, *where, plural(n, 'image')])}\nmedian {number(scores['score'].median(), 1)}"
+    middle = float(scores[[(len(scores) - 1) // 2, len(scores) // 2]].mean()) if len(scores) else None
+    note = f"{', '.join([*who, *where, plural(len(scores), 'image')])}\nmedian {number(middle, 1)}"
     return Row(class_name or pickers.dataset_name(run), note, groups, run.name)
-
-
-def _encoders(runs: Sequence[Run]) -> int:
-    """How many encoders made some runs."""
-    return len({str(run.meta["encoder"]["digest"]) for run in runs})
-
-
-def _sizes(run: Run) -> list[tuple[str, int]]:
-    """Class names with their number of scored images."""
-    counts = loaders.class_counts(run)
-    return [(str(name), int(n)) for name, n in zip(counts["class_name"], counts["n"], strict=True)]

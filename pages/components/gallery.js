@@ -1,38 +1,5 @@
-// Thumbnails in rows or in a wrapping grid. Text from data only ever becomes textContent or an attribute.
-// Tiles that stay between two runs of the page keep their node, so that a live gallery does not flicker.
-
-const make = (tag, className, text) => {
-  const node = document.createElement(tag)
-  if (className) node.className = className
-  if (text) node.textContent = text
-  return node
-}
-
-const makeTile = (tile) => {
-  const button = make("button", "tile")
-  button.type = "button"
-  button.dataset.id = tile.id
-  if (tile.src) {
-    const image = make("img")
-    image.alt = ""
-    image.decoding = "async"
-    image.draggable = false
-    image.src = tile.src
-    button.append(image)
-  }
-  if (tile.badge) button.append(make("span", "badge", tile.badge))
-  return button
-}
-
-const refresh = (button, tile, data) => {
-  const badge = button.querySelector(".badge")
-  if (badge && badge.textContent !== tile.badge) badge.textContent = tile.badge
-  button.setAttribute("aria-label", tile.alt)
-  button.title = tile.tip
-  button.disabled = !data.clickable
-  if (tile.id === data.selected) button.setAttribute("aria-current", "true")
-  else button.removeAttribute("aria-current")
-}
+// Thumbnails in labelled rows, or wrapping in one group. Tiles that stay between two runs of the page keep their
+// node, so that a live gallery does not flicker.
 
 const neighbour = (tiles, current, key) => {
   const at = tiles.indexOf(current)
@@ -50,6 +17,11 @@ const neighbour = (tiles, current, key) => {
   return beyond.sort((a, b) => distance(a) - distance(b))[0]
 }
 
+const fit = (root, size) => {
+  root.style.setProperty("--min", `${size <= 108 ? Math.min(46, size) : Math.round(0.66 * size)}px`)
+  root.style.setProperty("--max", `${size}px`)
+}
+
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component
   const root = parentElement.querySelector(".root")
@@ -58,17 +30,22 @@ export default function (component) {
   root.classList.toggle("card", data.card)
   root.style.setProperty("--label", data.labels ? "minmax(92px, 14%)" : "0px")
   root.style.setProperty("--cells", cells)
-  root.style.setProperty("--min", `${data.min}px`)
-  root.style.setProperty("--max", `${data.max}px`)
+  if (root._told !== data.size) fit(root, data.size)
+  root._told = data.size
 
   const kept = new Map()
   for (const tile of root.querySelectorAll(".tile")) kept.set(tile.dataset.id, tile)
   const focused = (parentElement.activeElement ?? document.activeElement)?.dataset?.id
+  const slider = () =>
+    root.querySelector(".sizer") ??
+    sizer(root, data, (size) => fit(root, size), (size) => component.setStateValue("size", size))
   const children = []
 
   if (data.columns.some((column) => column.title)) {
     const head = make("div", "head")
-    head.append(make("span"))
+    const corner = make("span", "corner")
+    if (data.sizes) corner.append(slider())
+    head.append(corner)
     for (const column of data.columns) head.append(make("span", column.tone, column.title))
     children.push(head)
   }
@@ -82,7 +59,7 @@ export default function (component) {
       const cell = make("div", "cell")
       cell.setAttribute("role", "group")
       cell.setAttribute("aria-label", [row.title, data.columns[index]?.title].filter(Boolean).join(", ") || data.name)
-      cell.style.setProperty("--count", Math.max(1, data.labels ? data.count : tiles.length))
+      cell.style.setProperty("--count", data.labels ? data.count : 1)
       for (const tile of tiles) {
         const old = kept.get(tile.id)
         const same = old && (old.querySelector("img")?.src ?? "") === (tile.src ?? "")
@@ -99,18 +76,38 @@ export default function (component) {
   root.replaceChildren(...children)
 
   const tiles = [...root.querySelectorAll(".tile")]
+  root.classList.toggle("choosing", tiles.some((tile) => tile._tile.chosen))
   const rove = (target) => tiles.forEach((tile) => (tile.tabIndex = tile === target ? 0 : -1))
   const again = tiles.find((tile) => tile.dataset.id === focused)
   rove(again ?? tiles.find((tile) => tile.dataset.id === data.selected) ?? tiles[0])
   if (again) again.focus({ preventScroll: true })
 
+  const toggle = (tile, range) => {
+    const on = !tile._tile.chosen
+    const from = range ? tiles.findIndex((other) => other.dataset.id === root._anchor) : -1
+    const to = tiles.indexOf(tile)
+    const reach = from < 0 ? [tile] : tiles.slice(Math.min(from, to), Math.max(from, to) + 1)
+    reach.forEach((one) => choose(one, on))
+    root._anchor = tile.dataset.id
+    root.classList.toggle("choosing", tiles.some((one) => one._tile.chosen))
+    setTriggerValue("chose", { ids: reach.map((one) => one.dataset.id), on })
+  }
   root.onclick = (event) => {
     const tile = event.target.closest?.(".tile")
-    if (tile && data.clickable) setTriggerValue("picked", tile.dataset.id)
+    if (!tile || !data.clickable) return
+    if (data.choosable && (event.target.closest(".mark") || event.shiftKey || event.ctrlKey || event.metaKey))
+      toggle(tile, event.shiftKey)
+    else setTriggerValue("picked", tile.dataset.id)
   }
   root.onkeydown = (event) => {
     const tile = event.target.closest?.(".tile")
-    if (!tile || !/^(Arrow|Home|End)/.test(event.key)) return
+    if (!tile) return
+    if (event.key === " " && data.choosable) {
+      event.preventDefault()
+      toggle(tile, event.shiftKey)
+      return
+    }
+    if (!/^(Arrow|Home|End)/.test(event.key)) return
     const next = neighbour(tiles, tile, event.key)
     event.preventDefault()
     if (!next) return

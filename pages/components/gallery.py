@@ -1,24 +1,15 @@
-"""Thumbnails with scores, in labelled rows or in a wrapping grid; a click or Enter names the image."""
+"""Thumbnails with scores in labelled rows: a click or Enter opens an image, space or a click on its mark selects it."""
 
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.components.text import number, ordinal
+from pages.components import selection, tiles
 
-_HERE = Path(__file__).parent
-_GALLERY = st.components.v2.component(
-    "jepascore_gallery",
-    html='<div class="root">\n</div>',
-    css=(_HERE / "gallery.css").read_text("utf-8"),
-    js=(_HERE / "gallery.js").read_text("utf-8"),
-)
-SIZES = {"S": (40, 60), "M": (46, 108), "L": (112, 168)}  # smallest and largest side of a tile, px
+_GALLERY = tiles.component("jepascore_gallery", "gallery.js")
 TONES = {"least": "Least likely", "most": "Most likely", "random": "Random"}
 
 
@@ -46,7 +37,7 @@ def gallery(
     *,
     key: str,
     columns: Sequence[str] = (),
-    size: str = "M",
+    size: int | None = None,
     selected: tuple[str, str] | None = None,
     name: str = "Images",
     empty: str = "No images yet.",
@@ -59,7 +50,7 @@ def gallery(
         rows: Lines to draw.
         key: Streamlit key, unique on the page.
         columns: Tones (``least``, ``most``, ``random``) of the groups; none draws one unlabelled grid.
-        size: S, M or L.
+        size: Largest side of a tile, px; None takes what the reader set, with a slider where columns have titles.
         selected: (run, key) of the image to outline.
         name: Accessible name of a group without a title.
         empty: Text where there are no rows.
@@ -71,10 +62,11 @@ def gallery(
         "rows": [_line(row) for row in rows],
         "labels": any(row.title for row in rows),
         "count": max((len(group) for row in rows for group in row.groups), default=1),
-        "min": SIZES[size][0],
-        "max": SIZES[size][1],
-        "selected": _join(*selected) if selected else "",
+        "size": size or tiles.size(),
+        "sizes": None if size else tiles.SIZES,
+        "selected": selection.join(*selected) if selected else "",
         "clickable": on_pick is not None,
+        "choosable": on_pick is not None,
         "name": name,
         "empty": empty,
         "card": card,
@@ -83,32 +75,20 @@ def gallery(
     def picked() -> None:
         value = getattr(st.session_state.get(key), "picked", None)
         if on_pick is not None and isinstance(value, str) and "\n" in value:
-            on_pick(*value.split("\n", 1))
+            on_pick(*selection.split(value))
 
-    _GALLERY(key=key, data=data, on_picked_change=picked)
+    def chose() -> None:
+        value = getattr(st.session_state.get(key), "chose", None)
+        if isinstance(value, dict) and isinstance(value.get("ids"), list):
+            ids = [str(item) for item in value["ids"] if "\n" in str(item)]
+            selection.change(map(selection.split, ids), on=bool(value.get("on")))
+
+    _GALLERY(
+        key=key, data=data, on_picked_change=picked, on_chose_change=chose, on_size_change=tiles.remember_size(key)
+    )  # fmt: skip
 
 
 def _line(row: Row) -> dict[str, Any]:
     """A row as the browser wants it."""
-    cells = [[_tile(row, dict(image)) for _, image in group.iterrows()] for group in row.groups]
+    cells = [[tiles.tile(row.run, dict(image), unit=row.unit) for _, image in group.iterrows()] for group in row.groups]
     return {"title": row.title, "note": row.note, "cells": cells}
-
-
-def _tile(row: Row, image: dict[Any, Any]) -> dict[str, str]:
-    """One thumbnail: its picture, its score, and what a reader of screens hears."""
-    score = f"{number(image['score'], 2)} ± {number(image['score_error'], 2)} {row.unit}"
-    place = f"{ordinal(image['percentile'])} percentile" if "percentile" in image else ""
-    facts = [image["class_name"] or "unlabelled", score, place, image.get("note", ""), image["key"]]
-    thumbnail = image.get("thumbnail")
-    return {
-        "id": _join(row.run, image["key"]),
-        "src": "data:image/jpeg;base64," + b64encode(thumbnail).decode() if isinstance(thumbnail, bytes) else "",
-        "badge": image.get("badge") or number(image["score"], 1),
-        "alt": ", ".join(fact for fact in facts if fact),
-        "tip": "\n".join(fact for fact in facts if fact),
-    }
-
-
-def _join(run: str, key: str) -> str:
-    """Id of an image on a page: a run's name never holds a line break."""
-    return f"{run}\n{key}"

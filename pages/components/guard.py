@@ -8,6 +8,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from jepascore_core.errors import JepaScoreError
+from pages.components.copy_link import copy_link
 from pages.components.text import md
 
 _LOG = logging.getLogger("jepascore")
@@ -44,7 +45,9 @@ def page(title: str, question: str) -> Iterator[None]:
     _through_app()
     st.html(_CARDS)
     with st.container(gap="xxsmall"):
-        st.title(title, anchor=False)
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.title(title, anchor=False, width="content")
+            copy_link(key="copy_link")
         muted(question, lead=True)
     with guard():
         yield

@@ -1,40 +1,44 @@
-"""One image beside its page: a drawer with its score, its place in run and class, and its spectrum."""
+"""One image beside its page: a drawer with all that is known of it. The address names the image while it is open."""
 
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Any
 
+import numpy as np
 import streamlit as st
 from PIL import Image
 
 from jepascore_core import store
+from jepascore_core.errors import JepaScoreError
 from jepascore_core.plots import spectrum_plot
 from jepascore_core.store import Run, ScoreRule
-from pages.components import encode, loaders, pickers
+from pages.components import encode, inspector_parts, loaders, pickers
 from pages.components.captions import caption, chart
+from pages.components.copy_link import copy_link
 from pages.components.gallery import Row, gallery
 from pages.components.guard import guard
-from pages.components.leverage import draw_leverage
-from pages.components.text import md, number, ordinal, plural, significant
+from pages.components.text import count, md, number, ordinal, plural, significant
 
-_OPEN = "inspected"
+_IMAGE, _RUN, _PART = "image", "of", "part"  # parameters of the address
+_DRAWN = "drawn_image"
 
 
 def pick(run: str, key: str) -> None:
-    """Remember that an image was clicked; ``open_image`` shows it."""
-    st.session_state[_OPEN] = (run, key)
+    """Put an image in the address; ``open_image`` shows it."""
+    st.query_params.update({_IMAGE: key, _RUN: run})
 
 
 def open_image(rule: ScoreRule | None = None) -> None:
-    """Open the drawer for the image that was clicked last, if one was; call it before the live parts."""
-    chosen = st.session_state.pop(_OPEN, None)
-    if chosen:
-        run_name, key = chosen
-        _drawer(run_name, key, rule or ScoreRule())
+    """Open the drawer for the image that the address names, if it does; call it before the live parts."""
+    wanted = _named()
+    st.session_state[_DRAWN] = wanted is not None
+    if wanted:
+        _drawer(rule or ScoreRule())
 
 
 def reopen() -> None:
     """Within a live part: run the page again if an image was clicked, so that the drawer opens."""
-    if _OPEN in st.session_state:
+    if _named() and not st.session_state.get(_DRAWN):
         st.rerun()
 
 
@@ -49,38 +53,90 @@ def strip(runs: Sequence[Run], *, n: int = 7) -> None:
     reopen()
 
 
-@st.dialog("Image", width=480, position="right")
-def _drawer(run_name: str, key: str, rule: ScoreRule) -> None:
+def _named() -> tuple[str, str] | None:
+    """Run and key of the image in the address."""
+    key, run = st.query_params.get(_IMAGE), st.query_params.get(_RUN)
+    return (run, key) if key and run else None
+
+
+def _close() -> None:
+    """Take the image out of the address, in one step of the browser's history."""
+    kept = {name: st.query_params.get_all(name) for name in st.query_params if name not in (_IMAGE, _RUN, _PART)}
+    st.query_params.from_dict(kept)
+
+
+@st.dialog("Image", width=560, position="right", on_dismiss=_close)
+def _drawer(rule: ScoreRule) -> None:
+    named = _named()
+    if named is None:
+        st.rerun()
     with guard():
-        run = store.open_run(run_name)
-        row = loaders.row(run, key)
-        left, right = st.columns([2, 3], gap="small")
-        if row.get("thumbnail"):
-            left.image(Image.open(BytesIO(row["thumbnail"])), width="stretch", alt=f"Thumbnail of {key}")
-        with right.container(gap="xsmall"):
-            headline(run, row, score_of(run, key, rule), rule)
-        st.markdown("**Spectrum**")
-        spectrum(run, row, key="drawer_spectrum")
-        caption([run], [pickers.scored(run)], rule)
-        if st.toggle("Where the score lives", key=f"where_{run.name}_{key}", help="Loads the encoder and the image."):
-            with guard():
-                seen = encode.look(encode.encoder_of(run), encode.source_image(run, row))
-                draw_leverage(seen, key="drawer_band", width=224)
+        run = store.open_run(named[0])
+        row = loaders.row(run, named[1])
+        rule = rule if loaders.why_not(run, rule) is None else ScoreRule()
+        _steps(run, row["key"], rule)
+        picture = st.container(height=300, border=False, horizontal_alignment="center")
+        with picture:
+            _picture(run, row)
+        headline(run, row, score_of(run, row["key"], rule), rule)
+        part = st.segmented_control(
+            "Show", inspector_parts.PARTS, default=inspector_parts.PARTS[0], key=_PART, bind="query-params",
+            required=True, label_visibility="collapsed",
+        )  # fmt: skip
+        with guard():
+            if part == inspector_parts.PARTS[0]:
+                spectrum(run, row, key="drawer_spectrum")
+                caption([run], [pickers.scored(run)], rule)
+            else:
+                inspector_parts.draw(str(part), run, row, rule, pick)
         labels = {item.name: label for label, item in pickers.by_label(pickers.readable_runs()).items()}
         st.page_link(
             "pages/singular_vectors.py", label="Open in Singular vectors", icon=":material/arrow_forward:",
-            query_params={"run": labels.get(run.name, ""), "key": key, "score": pickers.rule_key(rule)},
+            query_params={"run": labels.get(run.name, ""), "key": row["key"], "score": pickers.rule_key(rule)},
         )  # fmt: skip
 
 
+def _steps(run: Run, key: str, rule: ScoreRule) -> None:
+    """To the next less or more likely image of the class, and the link to this one."""
+    held = loaders.ranking(run, rule)
+    place = held.place_of(key)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if place is not None:
+            for name, step, arrow in (("Less likely", -1, "Left"), ("More likely", 1, "Right")):
+                there = 0 <= place + step < len(held)
+                other = str(held.keys[place + step]) if there else key
+                st.button(
+                    name, key=f"step_{step}", disabled=not there, type="tertiary", shortcut=arrow, on_click=pick,
+                    args=(run.name, other),
+                )  # fmt: skip
+            st.markdown(f":gray[{count(place + 1)} of {count(len(held))}]")
+        st.space("stretch")
+        copy_link(key="copy_image", what="image")
+
+
+def _picture(run: Run, row: dict[str, Any]) -> None:
+    """The source image where it is at hand, else the thumbnail."""
+    alt = f"Image {row['key']}"
+    try:
+        image = encode.source_image(run, row)
+    except JepaScoreError:
+        if not row.get("thumbnail"):
+            st.caption("The run holds no thumbnail of this image, and its source is not at hand.")
+            return
+        image = Image.open(BytesIO(row["thumbnail"]))
+    scale = min(500 / image.width, 284 / image.height)
+    side = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    st.image(image.resize(side, Image.Resampling.LANCZOS), alt=alt)
+
+
 def score_of(run: Run, key: str, rule: ScoreRule) -> float:
-    """Score of one image under a convention, nats."""
-    frame = loaders.scores(run, rule)
-    found = frame.loc[frame["key"] == key, "score"]
-    return float(found.iloc[0]) if len(found) else float("nan")
+    """Score of one image under a convention, nats; NaN where it has none."""
+    held = loaders.ranking(run, rule)
+    place = held.place_of(key)
+    return float("nan") if place is None else float(held.scores[place])
 
 
-def headline(run: Run, row: dict, score: float, rule: ScoreRule) -> None:
+def headline(run: Run, row: dict[str, Any], score: float, rule: ScoreRule) -> None:
     """Score with its error, its percentile in its class and its run, and which image it is."""
     size = f"{row['width']} × {row['height']} px" if row.get("width") else "size unknown"
     draw_score(score, row.get("score_error"), places(run, row.get("class_name") or None, score, rule), rule)
@@ -96,14 +152,15 @@ def draw_score(score: float, error: float | None, places: str, rule: ScoreRule) 
 
 def places(run: Run, class_name: str | None, score: float, rule: ScoreRule) -> str:
     """Percentiles in words."""
-    whole = ordinal(store.percentile(run, score, rule=rule))
+    held = loaders.ranking(run, rule)
+    whole = ordinal(float(held.percentiles_of(np.array([score]))[0]))
     if class_name is None:
         return f"{whole} percentile of the run."
-    within = ordinal(store.percentile(run, score, class_name=class_name, rule=rule))
+    within = ordinal(float(held.percentiles_of(np.array([score]), class_name)[0]))
     return f"{within} percentile of {md(class_name)}, {whole} of the run."
 
 
-def spectrum(run: Run, row: dict, *, key: str) -> None:
+def spectrum(run: Run, row: dict[str, Any], *, key: str) -> None:
     """Spectrum of one image over its class's median and band."""
     class_name = row.get("class_name") or None
     figure = spectrum_plot(

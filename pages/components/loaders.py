@@ -1,5 +1,6 @@
 """Everything that a page reads, cached. A cache entry is as old as the run's folder, so that live runs stay live."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,21 +10,24 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from jepascore_core import store, views
-from jepascore_core.store import Run, RunGaussian, ScoreRule
+from jepascore_core.store import Ranking, Run, RunGaussian, ScoreRule
 
+_MOST_PICTURES = 20_000  # thumbnails in memory, about 100 MB
 _MOST_DRAWN = 2048  # embeddings of a cloud
 _MOST_VIEWED = 4096  # images that tell how views settle; their resampling takes a second
 
+_pictures: dict[tuple[Path, int], bytes] = {}  # thumbnails by run and number, the oldest first
+_turn = threading.Lock()
+
 
 def version(run: Run) -> str:
-    """What changes when a run's rows change: its number of parts and the newest one's time."""
-    times = [part.stat().st_mtime_ns for part in run.path.glob("part-*.parquet")]
-    return f"{len(times)}-{max(times, default=0)}"
+    """What changes when a run's rows change."""
+    return store.stamp(run.path)
 
 
-def scores(run: Run, rule: ScoreRule, classes: Sequence[str] = ()) -> pd.DataFrame:
-    """Scores of a run; see ``store.scores``."""
-    return _scores(str(run.path), version(run), rule, tuple(classes))
+def ranking(run: Run, rule: ScoreRule) -> Ranking:
+    """Scores of a run in order; the store remembers them. See ``store.ranking``."""
+    return store.ranking(run, rule)
 
 
 def extremes(
@@ -36,13 +40,55 @@ def extremes(
     low: float | None = None,
     high: float | None = None,
 ) -> pd.DataFrame:
-    """Images at an end of a run, at random, or between two scores; see ``store.extremes``."""
-    return _extremes(str(run.path), version(run), n, which, rule, class_name, seed, low, high)
+    """Images at an end of a run, at random, or between two scores, with thumbnails.
+
+    Args:
+        run: The run.
+        n: Most images.
+        which: ``least`` likely first, ``most`` likely first, ``random``, or ``between``: least likely first.
+        rule: Convention of the score.
+        class_name: Keep one class, within which the percentile is taken.
+        seed: Of ``random``.
+        low: Least score, nats; None leaves it open.
+        high: Greatest score, nats.
+
+    Returns:
+        As ``Ranking.rows``, and ``thumbnail`` (JPEG bytes or None).
+    """
+    held = ranking(run, rule)
+    places = held.places([] if class_name is None else [class_name], low=low, high=high)
+    if which == "random":
+        places = held.shuffled(places, seed)
+    return with_thumbnails(run, held.rows((places[::-1] if which == "most" else places)[:n], class_name))
 
 
-def class_counts(run: Run) -> pd.DataFrame:
-    """Images, failures and median of each class; see ``store.class_counts``."""
-    return _class_counts(str(run.path), version(run))
+def with_thumbnails(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a ranking with their pictures."""
+    pictures = thumbnails(run, rows["index"].tolist())
+    return rows.assign(
+        thumbnail=pd.Series([pictures.get(number) for number in rows["index"]], rows.index, dtype=object)
+    )
+
+
+def thumbnails(run: Run, index: Sequence[int]) -> dict[int, bytes]:
+    """Thumbnails by number in the run; those shown lately are in memory. See ``store.thumbnails``."""
+    found = {number: jpeg for number in index if (jpeg := _pictures.get((run.path, number))) is not None}
+    missing = store.thumbnails(run, [number for number in index if number not in found])
+    with _turn:
+        _pictures.update({(run.path, number): jpeg for number, jpeg in missing.items()})
+        for oldest in list(_pictures)[: max(0, len(_pictures) - _MOST_PICTURES)]:
+            del _pictures[oldest]
+    return found | missing
+
+
+def scores(run: Run, rule: ScoreRule, classes: Sequence[str] = ()) -> pd.DataFrame:
+    """Scores of a run; see ``store.scores``."""
+    return store.scores(run, rule=rule, classes=classes or None)
+
+
+def classes(run: Run) -> pd.DataFrame:
+    """Each class with its number of scored images; see ``Ranking.classes``."""
+    return ranking(run, ScoreRule()).classes()
 
 
 def counts(run: Run) -> dict[str, int]:
@@ -95,35 +141,20 @@ def row(run: Run, key: str) -> dict:
     return store.row(run, key)
 
 
+def nearest(run: Run, key: str, n: int, among: int) -> pd.DataFrame:
+    """Images with the nearest embeddings; see ``store.nearest``."""
+    return _nearest(str(run.path), version(run), key, n, among)
+
+
 def median(run: Run, rule: ScoreRule | None = None) -> float:
     """Median score of a run, nats; NaN when it has none."""
-    return float(scores(run, rule or ScoreRule())["score"].median())
+    scores = ranking(run, rule or ScoreRule()).scores
+    return float(np.median(scores)) if len(scores) else float("nan")
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def _scores(path: str, version: str, rule: ScoreRule, classes: tuple[str, ...]) -> pd.DataFrame:
-    return store.scores(store.open_run(Path(path)), rule=rule, classes=classes or None)
-
-
-@st.cache_data(max_entries=512, show_spinner=False)
-def _extremes(
-    path: str,
-    version: str,
-    n: int,
-    which: str,
-    rule: ScoreRule,
-    class_name: str | None,
-    seed: int,
-    low: float | None,
-    high: float | None,
-) -> pd.DataFrame:
-    run = store.open_run(Path(path))
-    return store.extremes(run, n, which=which, class_name=class_name, rule=rule, seed=seed, low=low, high=high)
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _class_counts(path: str, version: str) -> pd.DataFrame:
-    return store.class_counts(store.open_run(Path(path)))
+@st.cache_data(max_entries=256, show_spinner="Comparing embeddings…")
+def _nearest(path: str, version: str, key: str, n: int, among: int) -> pd.DataFrame:
+    return store.nearest(store.open_run(Path(path)), key, n, among=among)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

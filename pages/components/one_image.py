@@ -4,7 +4,7 @@ import streamlit as st
 from PIL import Image
 
 from jepascore_core.datasets.images import open_image
-from jepascore_core.pictures import common_scale, vector_picture
+from jepascore_core.pictures import common_scale, enlarged, vector_picture
 from jepascore_core.plots import spectrum_plot
 from jepascore_core.store import Run, ScoreRule
 from pages.components import encode, loaders, pickers
@@ -12,8 +12,8 @@ from pages.components.captions import caption, chart
 from pages.components.guard import card
 from pages.components.inspector import draw_score, places
 from pages.components.leverage import draw_leverage
-from pages.components.text import md, significant
-from pages.components.vectors import IMAGE_TYPES, below, enlarged, square
+from pages.components.text import below, md, significant
+from pages.components.vectors import IMAGE_TYPES, square
 
 VECTORS = 6
 

@@ -260,5 +260,5 @@ def classes_of(runs: Sequence[Run]) -> list[str]:
     """Class names of some runs, in the order of their datasets, without repeats."""
     names: dict[str, None] = {}
     for run in runs:
-        names |= dict.fromkeys(str(name) for name in loaders.class_counts(run)["class_name"] if name)
+        names |= dict.fromkeys(str(name) for name in loaders.classes(run)["class_name"] if name)
     return list(names)

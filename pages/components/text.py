@@ -105,6 +105,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
 
 
+def below(k: int) -> str:
+    """A number in subscript digits."""
+    return str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
 def listed(words: Sequence[str]) -> str:
     """Words in a sentence.
 

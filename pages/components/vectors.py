@@ -10,7 +10,7 @@ from PIL import Image
 
 from jepascore_core.datasets.images import open_image
 from jepascore_core.errors import JepaScoreError
-from jepascore_core.pictures import common_scale, vector_picture
+from jepascore_core.pictures import common_scale, enlarged, vector_picture
 from jepascore_core.plane import principal_plane
 from jepascore_core.store import Run, ScoreRule
 from jepascore_core.walk_plots import movement_plot, path_plot
@@ -19,7 +19,7 @@ from pages.components.captions import caption, chart
 from pages.components.guard import card, guard
 from pages.components.inspector import headline, score_of, spectrum
 from pages.components.leverage import SIDE, draw_leverage
-from pages.components.text import count, md, number, significant
+from pages.components.text import below, count, md, number, significant
 
 if TYPE_CHECKING:
     from jepascore_core.encoders.encoder import Encoder
@@ -253,14 +253,3 @@ def square(image: Image.Image) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side)).resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC)
-
-
-def enlarged(picture: np.ndarray, side: int) -> np.ndarray:
-    """Enlarge by whole pixels until a picture is at least ``side`` high."""
-    times = max(1, -(-side // picture.shape[0]))
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def below(k: int) -> str:
-    """A number in subscript digits."""
-    return str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
