@@ -2,12 +2,14 @@
 
 import streamlit as st
 
-from pages.components import live, pickers, runs_table, words
+from pages.components import live, pickers, runs_table, selection_bar, words
 from pages.components.distribution import directions
 from pages.components.guard import card, page
 from pages.components.inspector import open_image, strip
+from pages.components.welcome import welcome
 
 with page("Overview", "Which images does a pretrained vision encoder find likely, and which does it find strange?"):
+    welcome()
     live.start_demo_once()
     live.banner()
 
@@ -17,6 +19,7 @@ with page("Overview", "Which images does a pretrained vision encoder find likely
             strip(runs)
             if sentence := directions(runs):
                 st.caption(sentence)
+            selection_bar.draw()
         else:
             words.nothing_yet()
 

@@ -368,6 +368,20 @@ def test_all_images_stand_in_order(on_filled: None):
     assert [tile["rank"] for tile in data["tiles"]] == ["1", "2"]
 
 
+def test_a_selection_comes_with_the_address_and_stays(on_filled: None):
+    run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
+    first, second = store.extremes(run, 2)["key"]
+    at = check(opened("Class extremes", view="In order", run=run.label, chosen=[f"{run.name}/{first}", "nonsense"]))
+    assert "**1 image selected**" in words(at)
+    assert [tile["chosen"] for tile in galleries(at)[0]["tiles"][:2]] == [True, False]
+    at.session_state["chosen_images"][run.name][second] = None
+    assert "**2 images selected**" in words(check(at.run()))
+    check(at.switch_page("pages/overview.py").run())
+    assert "**2 images selected**" in words(at)
+    next(button for button in at.button if button.label == "Clear").click().run()
+    assert "selected**" not in words(check(at))
+
+
 def test_singular_vectors_step_through_the_ranks_and_keep_the_key(on_filled: None):
     at = opened("Singular vectors", run="jepa-tiny · digits")
     run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")

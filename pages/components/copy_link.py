@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from pages.components import selection
+
 _SCRIPT = """
 export default function (component) {
   const { parentElement, data } = component
@@ -9,7 +11,10 @@ export default function (component) {
   button.title = data.help
   button.setAttribute("aria-label", data.help)
   button.onclick = async () => {
-    const text = window.location.href
+    const address = new URL(window.location.href)
+    const missing = address.searchParams.has(data.name) ? [] : data.chosen
+    for (const image of missing) address.searchParams.append(data.name, image)
+    const text = address.href
     try {
       await navigator.clipboard.writeText(text)
     } catch {
@@ -48,4 +53,5 @@ def copy_link(*, key: str, what: str = "view") -> None:
         key: Streamlit key, unique on the page.
         what: What the link leads to.
     """
-    _BUTTON(key=key, data={"help": f"Copy a link to this {what}"}, width="content")
+    selected = {"name": selection.PARAMETER, "chosen": selection.address()}
+    _BUTTON(key=key, data={"help": f"Copy a link to this {what}", **selected}, width="content")

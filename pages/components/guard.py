@@ -8,6 +8,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from jepascore_core.errors import JepaScoreError
+from pages.components import selection
 from pages.components.copy_link import copy_link
 from pages.components.text import md
 
@@ -43,6 +44,7 @@ def guard() -> Iterator[None]:
 def page(title: str, question: str) -> Iterator[None]:
     """Draw a page's title and the question it answers, then guard what follows."""
     _through_app()
+    selection.follow_address()
     st.html(_CARDS)
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):

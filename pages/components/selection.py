@@ -1,10 +1,16 @@
-"""The images that the reader has selected: they stay from page to page until they are cleared."""
+"""The images that the reader has selected: they stay from page to page until they are cleared.
+
+A small selection stands in the address as ``chosen``, and in every link that is copied.
+"""
 
 from collections.abc import Iterable, Mapping
 
 import streamlit as st
 
+PARAMETER = "chosen"
+MOST_IN_ADDRESS = 40
 _CHOSEN = "chosen_images"
+_WRITTEN = "chosen_in_address"
 
 
 def join(run: str, key: str) -> str:
@@ -33,11 +39,33 @@ def change(images: Iterable[tuple[str, str]], *, on: bool) -> None:
             chosen.get(run, {}).pop(key, None)
     for run in [run for run, keys in chosen.items() if not keys]:
         del chosen[run]
+    _write()
 
 
 def clear() -> None:
     """Select nothing."""
     _chosen().clear()
+    _write()
+
+
+def follow_address() -> None:
+    """Select what a link or the browser's history asks for; call it before anything is drawn."""
+    named = st.query_params.get_all(PARAMETER)
+    if not named or named == st.session_state.get(_WRITTEN):
+        return
+    st.session_state[_WRITTEN] = named
+    chosen = _chosen()
+    chosen.clear()
+    for image in named[:MOST_IN_ADDRESS]:
+        run, _, key = image.partition("/")
+        if run and key:
+            chosen.setdefault(run, {})[key] = None
+
+
+def address() -> list[str]:
+    """The selection as the address holds it; empty for more images than an address can take."""
+    images = [f"{run}/{key}" for run, keys in _chosen().items() for key in keys]
+    return images if len(images) <= MOST_IN_ADDRESS else []
 
 
 def holds(run: str, key: str) -> bool:
@@ -48,6 +76,16 @@ def holds(run: str, key: str) -> bool:
 def chosen() -> Mapping[str, list[str]]:
     """Keys of the selected images by run, in the order of selecting."""
     return {run: list(keys) for run, keys in _chosen().items()}
+
+
+def _write() -> None:
+    """Keep the address in step."""
+    images = address()
+    st.session_state[_WRITTEN] = images
+    if images:
+        st.query_params[PARAMETER] = images
+    else:
+        st.query_params.pop(PARAMETER, None)
 
 
 def _chosen() -> dict[str, dict[str, None]]:
