@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,22 @@ class _Verdict:
     failed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look at all parts of a folder found."""
+
+    changed: int
+    taken_s: float
+    stamp: str = ""
+    damaged: dict[str, str] = field(default_factory=dict)
+    done: int = 0
+    failed: int = 0
+
+
 _verdicts: dict[Path, _Verdict] = {}
-_stamps: dict[Path, tuple[int, str]] = {}
-_SETTLED_NS = 50_000_000
+_looks: dict[Path, _Look] = {}
+_TRUSTED_S = 1.0  # a look holds that long if nothing in the folder is made, renamed or removed: a page takes many
+_TICK_NS = 50_000_000  # and not at all while a part might have come within the clock's tick of the last change
 
 
 def part_files(folder: Path) -> list[Path]:
@@ -83,7 +96,7 @@ def readable_parts(folder: Path) -> list[Path]:
 
 
 def stamp(folder: Path) -> str:
-    """What changes when a run's parts do; nearly free while nothing is renamed in its folder.
+    """What changes when a run's parts do.
 
     Args:
         folder: The run's folder.
@@ -91,18 +104,7 @@ def stamp(folder: Path) -> str:
     Returns:
         A short text; empty when the folder is gone.
     """
-    try:
-        changed = folder.stat().st_mtime_ns
-    except OSError:
-        return ""
-    known = _stamps.get(folder)
-    if known is not None and known[0] == changed:
-        return known[1]
-    times = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in readable_parts(folder)]
-    text = hashlib.blake2b(repr(times).encode(), digest_size=12).hexdigest()
-    if abs(time.time_ns() - changed) > _SETTLED_NS:  # a part that came within the clock's tick would be missed
-        _stamps[folder] = (changed, text)
-    return text
+    return _look(folder).stamp
 
 
 def damaged_parts(folder: Path) -> dict[str, str]:
@@ -114,8 +116,7 @@ def damaged_parts(folder: Path) -> dict[str, str]:
     Returns:
         What is wrong with each, by file name.
     """
-    judged = {path.name: problem_of(path) for path in part_files(folder)}
-    return {name: problem for name, problem in judged.items() if problem and problem != _VANISHED}
+    return dict(_look(folder).damaged)
 
 
 def problem_of(path: Path, *, thorough: bool = False) -> str | None:
@@ -144,8 +145,8 @@ def count_rows(folder: Path) -> tuple[int, int]:
     Returns:
         Images with a score, and images with an error.
     """
-    verdicts = [_verdicts[path] for path in readable_parts(folder)]
-    return sum(verdict.done for verdict in verdicts), sum(verdict.failed for verdict in verdicts)
+    seen = _look(folder)
+    return seen.done, seen.failed
 
 
 def set_damaged_aside(folder: Path) -> list[str]:
@@ -183,6 +184,32 @@ def stored_scores(folder: Path) -> dict[str, float | None]:
     return stored
 
 
+def _look(folder: Path) -> _Look:
+    """Look at every part of a folder, or remember what was seen a moment ago."""
+    folder = folder.absolute()
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return _Look(0, 0.0)
+    known = _looks.get(folder)
+    now = time.monotonic()
+    if known is not None and known.changed == changed and now - known.taken_s < _TRUSTED_S:
+        return known
+    judged = {path: problem_of(path) for path in part_files(folder)}
+    whole = [_verdicts[path] for path, problem in judged.items() if problem is None]
+    names = [(path.name, _verdicts[path].stamp) for path, problem in judged.items() if problem is None]
+    seen = _Look(
+        changed,
+        now if abs(time.time_ns() - changed) > _TICK_NS else -_TRUSTED_S,
+        hashlib.blake2b(repr(names).encode(), digest_size=12).hexdigest(),
+        {path.name: problem for path, problem in judged.items() if problem and problem != _VANISHED},
+        sum(verdict.done for verdict in whole),
+        sum(verdict.failed for verdict in whole),
+    )
+    _looks[folder] = seen
+    return seen
+
+
 def _is_part(name: str) -> bool:
     return re.fullmatch(r"part-\d+[-\w]*\.parquet", name) is not None
 
@@ -193,6 +220,7 @@ def _verdict(path: Path, stamp: tuple[int, int], thorough: bool) -> _Verdict:
     if known is None or known.stamp != stamp or (thorough and known.problem is None):
         known = _examine(path, stamp, thorough)
         _verdicts[path] = known
+        _looks.pop(path.parent, None)
     return known
 
 
