@@ -86,6 +86,10 @@ def test_one_sub_folder_a_class(tmp_path: Path) -> None:
     assert dataset.skipped == 6
     assert dataset.read(dataset.items[1]).getpixel((0, 0)) == (0, 0, 255)
     assert load_dataset(str(tmp_path)).fingerprint == dataset.fingerprint
+    assert dataset.file_of(dataset.items[2]) == (tmp_path / "dog/deep/er/2.JpEg").read_bytes()
+    (tmp_path / "cat/3.png").unlink()
+    with pytest.raises(ImageError, match="The file is gone"):
+        dataset.file_of(dataset.items[0])
 
 
 def test_the_fingerprint_follows_names_and_sizes(tmp_path: Path) -> None:
@@ -405,6 +409,7 @@ def test_plain_bytes_and_other_names(tmp_path: Path) -> None:
         dataset = load_dataset(f"parquet:{tmp_path}")
         check(dataset)
         assert dataset.class_names == ("0", "1")
+        assert dataset.file_of(dataset.items[0]) == image_bytes(5)
         with pytest.raises(ImageError, match="no image bytes"):
             dataset.read(dataset.items[1])
 
@@ -654,6 +659,10 @@ def test_torchvision_files_that_are_already_here(private_home: None) -> None:
     labels.mkdir()
     for split in ("train", "val", "test"):
         (labels / f"{split}1.txt").write_text("banded/banded_1.png\nwavy/wavy_1.png\n")
+    assert load_dataset("torchvision:MNIST", download=False).fingerprint == mnist.fingerprint
+    assert mnist.file_of(mnist.items[0]) is None
+    with pytest.raises(DatasetError, match=r"^KMNIST is not on this machine; scoring images of it downloads it\.$"):
+        load_dataset("torchvision:KMNIST", download=False)
     textures = load_dataset("dtd")
     check(textures)
     assert textures.id == "torchvision:DTD:test"
@@ -755,14 +764,14 @@ def hub() -> Iterator[tuple[str, list[str]]]:
 
 
 CLIENT = """
-import json, sys, time
+import json, os, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from jepascore_core.datasets import load_dataset
 from jepascore_core.errors import DatasetError, ImageError
 for dataset_id in sys.argv[1:]:
     started, report = time.monotonic(), {}
     try:
-        dataset = load_dataset(dataset_id)
+        dataset = load_dataset(dataset_id, download="NO_DOWNLOAD" not in os.environ)
         report = {"id": dataset.id, "fingerprint": dataset.fingerprint, "rows": []}
         def read(item):
             try:
@@ -771,6 +780,7 @@ for dataset_id in sys.argv[1:]:
                 return [item.key, item.class_name, str(error)]
         with ThreadPoolExecutor(4) as pool:
             report["rows"] = list(pool.map(read, dataset.items))
+        report["file"] = dataset.file_of(dataset.items[0]).hex()
     except DatasetError as error:
         report = {"error": str(error)}
     print(json.dumps(report | {"elapsed_s": time.monotonic() - started}))
@@ -805,6 +815,7 @@ def test_hub_online_then_offline(tmp_path: Path, hub: tuple[str, list[str]]) -> 
         ["test/00002", "ant", "Not an image that can be read."],
         ["test/00003", "bee", "The row holds no image bytes."],
     ]
+    assert online[0]["file"].startswith("89504e47")  # PNG, as it is stored
     assert not [path for path in asked if "train-0" in path], "a split that nobody asked for was downloaded"
     errors = [report["error"] for report in online[1:]]
     assert errors[0] == "owner/pets has no split 'dev'; it has train, test."
@@ -821,6 +832,11 @@ def test_hub_online_then_offline(tmp_path: Path, hub: tuple[str, list[str]]) -> 
         assert "cannot be reached" in offline[2]["error"]
         assert "owner/pets (train) is not on this machine yet" in offline[2]["error"]
         assert ("HF_HUB_OFFLINE is set" in offline[2]["error"]) == bool(more)
+
+    before = len(asked)
+    here, absent = ask_hub(address, tmp_path, "hf:owner/pets:test", "hf:owner/pets:train", NO_DOWNLOAD="1")
+    assert here["rows"] == online[0]["rows"] and len(asked) == before
+    assert absent["error"] == "owner/pets (train) is not on this machine; scoring images of it downloads it."
 
 
 @pytest.mark.parametrize("name", ["imagenet-1k", "textures"])

@@ -13,13 +13,14 @@ __all__ = ["DATASETS", "KINDS", "UNLABELLED", "Dataset", "DatasetEntry", "Item",
 _KIND_NAMES = tuple(kind.id.partition(":")[0] for kind in KINDS)
 
 
-def load_dataset(dataset_id: str) -> Dataset:
+def load_dataset(dataset_id: str, *, download: bool = True) -> Dataset:
     """Open a dataset.
 
     Args:
         dataset_id: ``folder:<path>``, ``parquet:<path>``, ``hf:<owner>/<repository>[/<configuration>][:<split>]``,
             ``torchvision:<Name>[:<split>]``, ``demo:<name>``, an alias of ``DATASETS``, or the path of a folder or
             Parquet file that exists.
+        download: False opens only what is on this machine and asks nothing of the network.
 
     Returns:
         The dataset; nothing but its list of images has been read.
@@ -37,11 +38,11 @@ def load_dataset(dataset_id: str) -> Dataset:
     if kind == "hf":
         from jepascore_core.datasets.hub import open_hub
 
-        return open_hub(f"hf:{rest}")
+        return open_hub(f"hf:{rest}", download=download)
     if kind == "torchvision":
         from jepascore_core.datasets.vision import open_vision
 
-        return open_vision(f"torchvision:{rest}")
+        return open_vision(f"torchvision:{rest}", download=download)
     path = _path(rest)
     if kind == "parquet":
         from jepascore_core.datasets.parquet import ParquetDataset

@@ -52,6 +52,20 @@ class Dataset(ABC):
             ImageError: The image cannot be read; the message says why.
         """
 
+    def file_of(self, item: Item) -> bytes | None:
+        """The image file as it is stored, not decoded; safe to call from several threads.
+
+        Args:
+            item: The image.
+
+        Returns:
+            Its bytes, or None where an image has no file of its own: drawn, or kept as an array.
+
+        Raises:
+            ImageError: The file is gone or cannot be read.
+        """
+        return None
+
 
 def sample(
     items: Iterable[Item],

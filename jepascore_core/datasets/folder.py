@@ -6,7 +6,7 @@ from PIL import Image
 
 from jepascore_core.datasets import idx
 from jepascore_core.datasets.base import UNLABELLED, Dataset, Item
-from jepascore_core.datasets.images import image_suffixes, open_image
+from jepascore_core.datasets.images import image_suffixes, open_image, read_file
 from jepascore_core.datasets.keys import key_to_name, name_to_key, printable
 from jepascore_core.datasets.rows import digest
 from jepascore_core.datasets.walk import scan, walk
@@ -63,7 +63,18 @@ class FolderDataset(Dataset):
         Raises:
             ImageError: The file is gone or cannot be read.
         """
-        return open_image(Path(self._root, key_to_name(item.key)))
+        return open_image(self._path(item))
+
+    def file_of(self, item: Item) -> bytes:
+        """Bytes of one file.
+
+        Raises:
+            ImageError: The file is gone or cannot be read.
+        """
+        return read_file(self._path(item))
+
+    def _path(self, item: Item) -> Path:
+        return Path(self._root, key_to_name(item.key))
 
 
 def open_folder(dataset_id: str, path: Path) -> Dataset:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.datasets.columns import class_names, image_column, label_column
-from jepascore_core.datasets.images import open_image
+from jepascore_core.datasets.images import open_image, read_file
 from jepascore_core.datasets.keys import printable
 from jepascore_core.datasets.rows import Rows, digest, encode_labels
 from jepascore_core.errors import DatasetError, ImageError
@@ -82,20 +82,34 @@ class HubDataset(Dataset):
         Raises:
             ImageError: The row has no image, or it cannot be read.
         """
+        return open_image(self._source(item))
+
+    def file_of(self, item: Item) -> bytes:
+        """Bytes of one row's image.
+
+        Raises:
+            ImageError: The row has no image, or its file cannot be read.
+        """
+        source = self._source(item)
+        return source if isinstance(source, bytes) else read_file(source)
+
+    def _source(self, item: Item) -> bytes | Path:
+        """A row's image: its bytes, or where they lie."""
         cell = self._table[item.index][self._image] or {}
         if cell.get("bytes") is not None:
-            return open_image(cell["bytes"])
+            return cell["bytes"]
         if cell.get("path") and _is_cached(cell["path"]):
-            return open_image(Path(cell["path"]))
+            return Path(cell["path"])
         raise ImageError("The row holds no image bytes.")
 
 
-def open_hub(dataset_id: str) -> HubDataset:
+def open_hub(dataset_id: str, *, download: bool = True) -> HubDataset:
     """Open a split of a hub dataset, downloading it when it is not here yet.
 
     Args:
         dataset_id: ``hf:owner/repository[/configuration][:split]``; without a split, the first there is of test,
             validation and train.
+        download: False asks nothing of the network.
 
     Returns:
         The dataset, its id completed with the split.
@@ -107,7 +121,10 @@ def open_hub(dataset_id: str) -> HubDataset:
     if not found:
         raise DatasetError(f"{printable(dataset_id)} is not of the form hf:owner/repository[/configuration][:split].")
     repo, config, split = found["repo"], found["config"], found["split"]
-    table, split = _download(repo, config, split) if _hub_answers() else _open_cached(repo, config, split)
+    if download and _hub_answers():
+        table, split = _download(repo, config, split)
+    else:
+        table, split = _open_cached(repo, config, split, download)
     return HubDataset(f"hf:{repo}{f'/{config}' if config else ''}:{split}", split, table, CLASS_NAMES.get(repo))
 
 
@@ -159,7 +176,7 @@ def _choose_split(splits: Iterable[Any]) -> str:
     return next((name for name in PREFERRED_SPLITS if name in names), names[0])
 
 
-def _open_cached(repo: str, config: str | None, split: str | None) -> tuple[Any, str]:
+def _open_cached(repo: str, config: str | None, split: str | None, download: bool) -> tuple[Any, str]:
     """Open a split that was prepared before, by us or by the user's own ``load_dataset``."""
     import datasets
     from datasets.packaged_modules.cache.cache import Cache
@@ -176,8 +193,10 @@ def _open_cached(repo: str, config: str | None, split: str | None) -> tuple[Any,
                     hash="auto",
                 )
                 return builder.as_dataset(split=name), name
-    switch = ", because HF_HUB_OFFLINE is set," if datasets.config.HF_HUB_OFFLINE else ""
     part = f" ({split})" if split else ""
+    if not download:
+        raise DatasetError(f"{repo}{part} is not on this machine; scoring images of it downloads it.")
+    switch = ", because HF_HUB_OFFLINE is set," if datasets.config.HF_HUB_OFFLINE else ""
     raise DatasetError(
         f"The Hugging Face hub cannot be reached{switch} and {repo}{part} is not on this machine yet; go online once,"
         " or copy its files here and name them with folder: or parquet:."

@@ -60,7 +60,7 @@ def open_image(source: bytes | Path) -> Image.Image:
         ImageError: Missing, empty, not an image, cut short, damaged or too large.
     """
     _silence_pillow()
-    data = _read_file(source) if isinstance(source, Path) else source
+    data = read_file(source) if isinstance(source, Path) else source
     formats = list(_FORMATS)
     if isinstance(source, Path):
         formats += [name for name in _BY_SUFFIX_ONLY if name == _suffixes().get(source.suffix.lower())]
@@ -129,6 +129,33 @@ def thumbnail(image: Image.Image, size: int = 160) -> bytes:
     return out.getvalue()
 
 
+def read_file(path: Path) -> bytes:
+    """Read a regular file of bounded size, whatever it holds.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its bytes, at most ``MAX_BYTES``.
+
+    Raises:
+        ImageError: Missing, closed to us, not a regular file, or too large.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
+            raise ImageError("Not a regular file.")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"The file has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read.")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError("The file is gone.") from error
+    except PermissionError as error:
+        raise ImageError("No permission to read the file.") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"The file cannot be read: {_first_line(error)}.") from error
+
+
 @functools.cache
 def image_suffixes() -> frozenset[str]:
     """Lower-case file name endings that ``open_image`` can read, such as ``.jpg``."""
@@ -150,23 +177,6 @@ def _silence_pillow() -> None:
         with _QUIET:
             warnings.filterwarnings("ignore", module=r"PIL\.")
             logging.getLogger("PIL").setLevel(logging.CRITICAL)
-
-
-def _read_file(path: Path) -> bytes:
-    """Read a regular file of bounded size."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
-            raise ImageError("Not a regular file.")
-        if status.st_size > MAX_BYTES:
-            raise ImageError(f"The file has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read.")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError("The file is gone.") from error
-    except PermissionError as error:
-        raise ImageError("No permission to read the file.") from error
-    except (OSError, ValueError) as error:
-        raise ImageError(f"The file cannot be read: {_first_line(error)}.") from error
 
 
 def _check_size(image: Image.Image) -> None:

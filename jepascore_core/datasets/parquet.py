@@ -74,10 +74,18 @@ class ParquetDataset(Dataset):
         Raises:
             ImageError: The row has no image, or its image or row group is damaged.
         """
+        return open_image(self.file_of(item))
+
+    def file_of(self, item: Item) -> bytes:
+        """Bytes of one row's image.
+
+        Raises:
+            ImageError: The row has no image, or its row group is damaged.
+        """
         data = self._groups.read(*self._rows.locate(item.index))
         if data is None:
             raise ImageError("The row holds no image bytes.")
-        return open_image(data)
+        return data
 
 
 def _find_files(path: Path) -> list[tuple[str, str]]:

@@ -96,11 +96,12 @@ class VisionDataset(Dataset):
         return to_rgb(image)
 
 
-def open_vision(dataset_id: str) -> VisionDataset:
+def open_vision(dataset_id: str, *, download: bool = True) -> VisionDataset:
     """Open a torchvision dataset, downloading it when it is not here yet.
 
     Args:
         dataset_id: ``torchvision:Name[:split]``; without a split, the first of ``VISION_SETS``.
+        download: False asks nothing of the network.
 
     Returns:
         The dataset, its id completed with the split.
@@ -116,7 +117,7 @@ def open_vision(dataset_id: str) -> VisionDataset:
     split = split or known.splits[0]
     if split not in known.splits:
         raise DatasetError(f"torchvision:{name} has no split {printable(split)!r}; it has {', '.join(known.splits)}.")
-    data = _download(name, _split_arguments(known, split))
+    data = _open(name, _split_arguments(known, split), download)
     labels = getattr(data, known.labels)
     if known.labels == "_samples":
         labels = [label for _, label in labels]
@@ -136,7 +137,7 @@ def _split_arguments(known: VisionSet, split: str) -> dict[str, Any]:
     return {known.split_argument: split} if known.split_argument else {}
 
 
-def _download(name: str, arguments: dict[str, Any]) -> Any:
+def _open(name: str, arguments: dict[str, Any], download: bool) -> Any:
     """Open a torchvision dataset; one process downloads at a time."""
     import torchvision
 
@@ -145,8 +146,10 @@ def _download(name: str, arguments: dict[str, Any]) -> Any:
         root.mkdir(parents=True, exist_ok=True)
         # What torchvision prints must not mix with the output of a command.
         with FileLock(root / f".{name}.lock"), _stall_limit(), contextlib.redirect_stdout(sys.stderr):
-            return getattr(torchvision.datasets, name)(root=str(root), download=True, **arguments)
+            return getattr(torchvision.datasets, name)(root=str(root), download=download, **arguments)
     except Exception as error:  # URLError, RuntimeError, OSError, and whatever a half-written archive provokes
+        if not download:
+            raise DatasetError(f"{name} is not on this machine; scoring images of it downloads it.") from error
         where = "$JEPASCORE_HOME/data" if os.environ.get("JEPASCORE_HOME") else "~/.jepascore/data"
         offline = isinstance(error, URLError | TimeoutError) or "Error downloading" in str(error)
         problem = "could not download it" if offline else f"says: {_first_line(error)}"
