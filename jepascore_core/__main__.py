@@ -206,6 +206,33 @@ def export(
     typer.echo(to)
 
 
+@app.command(epilog=example("tags jepa-tiny-photos-0123456789 --merge copies/jepa-tiny-photos-0123456789"))
+def tags(
+    run: RunName,
+    merge: Annotated[
+        str | None, typer.Option(help="Run of the same images, by name or folder, to take tags from.")
+    ] = None,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """List the tags of a run: the named sets of images that are kept in its folder.
+
+    `--merge` first adds those of another run of the same images, such as a copy of the folder that a colleague tagged.
+    """
+    from dataclasses import asdict
+
+    from jepascore_core import store
+
+    opened = store.open_run(run, runs_dir)
+    if merge is not None:
+        added = store.merge_tags(opened, store.open_run(merge, runs_dir))
+        typer.echo(f"{added} new", err=True)
+    for problem in store.damaged_tags(opened).values():
+        typer.echo(_one_line(problem), err=True)
+    listed = [{**asdict(tag), "images": len(tag.keys)} for tag in store.list_tags(opened)]
+    _print(listed, as_json, ["name", "images", "created"])
+
+
 @app.command(epilog=example("encoders --json"))
 def encoders(as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """List the preset encoders; any other timm or open_clip name works too."""

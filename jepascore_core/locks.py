@@ -1,4 +1,4 @@
-"""Locks that the system frees when their holder dies: one writer for a run, one run for a device."""
+"""Locks that the system frees when their holder dies: one writer for a run or its tags, one run for a device."""
 
 import contextlib
 import getpass
@@ -22,7 +22,7 @@ class Cancelled(RunError):
 
 
 class Busy(RunError):
-    """Another process holds the device; later it will not."""
+    """Another process holds what we need; later it will not."""
 
 
 @contextlib.contextmanager
@@ -65,6 +65,31 @@ def hold(
             with contextlib.suppress(OSError):
                 words.write_text(holder, encoding="utf-8")
             held.callback(words.unlink, missing_ok=True)
+        yield
+
+
+@contextlib.contextmanager
+def hold_briefly(path: Path, *, timeout_s: float = 10.0) -> Iterator[None]:
+    """Hold a lock file for milliseconds, as a read-modify-write of a small file takes.
+
+    Args:
+        path: Lock file; made when absent, and left in place.
+        timeout_s: Longest wait for another who holds it.
+
+    Yields:
+        Nothing; the lock is held within the block.
+
+    Raises:
+        Busy: Another holds it for longer.
+        RunError: The lock file cannot be made.
+    """
+    try:
+        lock = FileLock(path).acquire(timeout=timeout_s, poll_interval=0.02)
+    except Timeout as error:
+        raise Busy(f"Another process has been writing in {path.parent} for {timeout_s:g} s; try again.") from error
+    except OSError as error:
+        raise RunError(f"Cannot write in {path.parent} ({error.strerror}).") from error
+    with lock:
         yield
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
 from jepascore_core import store
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("score", "cost", "runs", "show", "export", "encoders", "datasets", "train", "theory", "demo")
+COMMANDS = ("score", "cost", "runs", "show", "export", "tags", "encoders", "datasets", "train", "theory", "demo")
 
 
 def command(*arguments: object) -> list[str]:
@@ -110,6 +112,27 @@ def test_export_writes_every_row(scored: tuple[Path, Path], suffix: str, tmp_pat
         ".txt": lambda: len(target.read_text().splitlines()),
     }
     assert rows[suffix]() == 12
+
+
+def test_tags_are_listed_and_merged(scored: tuple[Path, Path], tmp_path: Path) -> None:
+    from jepascore_core.__main__ import app
+
+    def tags(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["tags", *map(str, arguments)])
+
+    run, copy = (store.open_run(shutil.copytree(scored[1], tmp_path / name)) for name in ("one", "two"))
+    store.add_tag(run, "odd\x1b[31m", ["a", "b"])
+    store.add_tag(copy, "odd\x1b[31m", ["b", "c"])
+    listed = tags("one", "--runs-dir", tmp_path)
+    assert listed.exit_code == 0 and re.search(r"^odd�\[31m +2 +20", listed.stdout, re.MULTILINE)
+    (path,) = (copy.path / "tags").glob("*.json")
+    merged = tags(run.path, "--merge", copy.path, "--json")
+    assert merged.stderr == "1 new\n"
+    (row,) = json.loads(merged.stdout)
+    assert (row["name"], row["images"], row["keys"]) == ("odd\x1b[31m", 3, ["a", "b", "c"])
+    path.write_text("{")
+    damaged = tags(copy.path)
+    assert damaged.exit_code == 0 and damaged.stderr == f"{path.name} is not valid JSON.\n"
 
 
 def test_lists_are_json() -> None:

@@ -3,7 +3,7 @@
 A run is a folder of Parquet parts beside ``run.json`` and ``progress.json``; DuckDB queries the
 parts in memory. Where each thing lives: ``request`` what is asked for, ``runs`` the folders,
 ``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``gaussian`` what one of them fits,
-``query`` and ``rankings`` the questions, ``exports`` the ways out.
+``query`` and ``rankings`` the questions, ``tags`` named sets of images, ``exports`` the ways out as tables.
 """
 
 from jepascore_core.store.exports import export
@@ -29,6 +29,20 @@ from jepascore_core.store.rankings import Ranking, ranking, thumbnails
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
 from jepascore_core.store.rule import CONVENTIONS, ScoreRule, why_not
 from jepascore_core.store.runs import Run, list_runs, open_run, runs_home
+from jepascore_core.store.tags import (
+    Tag,
+    add_tag,
+    damaged_tags,
+    delete_tag,
+    list_tags,
+    merge_tags,
+    remove_from_tag,
+    rename_tag,
+    tag_name,
+    tagged,
+    tags_by_key,
+    tags_version,
+)
 
 __all__ = [
     "ACTIVE",
@@ -42,8 +56,12 @@ __all__ = [
     "RunGaussian",
     "RunRequest",
     "ScoreRule",
+    "Tag",
+    "add_tag",
     "class_counts",
     "counts",
+    "damaged_tags",
+    "delete_tag",
     "embeddings",
     "export",
     "extremes",
@@ -51,11 +69,15 @@ __all__ = [
     "fitted_gaussian",
     "format_classes",
     "list_runs",
+    "list_tags",
+    "merge_tags",
     "nearest",
     "neighbours_of",
     "open_run",
     "percentile",
     "ranking",
+    "remove_from_tag",
+    "rename_tag",
     "row",
     "runs_home",
     "scores",
@@ -63,6 +85,10 @@ __all__ = [
     "spectrum_band",
     "split_classes",
     "stamp",
+    "tag_name",
+    "tagged",
+    "tags_by_key",
+    "tags_version",
     "thumbnails",
     "view_scores",
     "why_not",
