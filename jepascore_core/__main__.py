@@ -188,22 +188,43 @@ def show(
         typer.echo(f"failed  {_one_line(failure['key'])}: {_one_line(failure['error'])}")
 
 
-@app.command(epilog=example("export jepa-tiny-photos-0123456789 --to scores.csv"))
+@app.command(epilog=example("export RUN --to odd.zip --as zip-images --tag odd"))
 def export(
-    run: RunName,
-    to: Annotated[Path, typer.Option(help="File to write: .csv, .parquet, or .txt (keys only).")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs, or their folders.")],
+    to: Annotated[Path, typer.Option(help="File to write; .csv, .parquet, .txt (keys only) or .zip.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="csv, parquet, txt, zip-images, zip-thumbnails, huggingface or fiftyone; the last two make a folder "
+            "where the name does not end in .zip. Default: by the ending, images for .zip.",
+        ),
+    ] = None,
+    tag: Annotated[str | None, typer.Option(help="Only the images that have this tag.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Only the images of this list: a key a line, as in .txt.")] = None,
     score_name: Score = "raw",
     runs_dir: RunsDir = None,
 ) -> None:
-    """Write a run's rows to a file. The last line of stdout is the file.
+    """Write rows or images of one or several runs to a file. The last line of stdout is the file.
 
+    Images come from their dataset, where that is on this machine; those that cannot be had are listed in `missing.txt`.
     `--score` decides what the column `jepa_score` holds.
     """
-    from jepascore_core import store
+    from jepascore_core import packs, store
+    from jepascore_core.processes import stop_on_signals
 
-    count = store.export(store.open_run(run, runs_dir), to, rule=store.ScoreRule(score_name))
-    typer.echo(f"{count} rows", err=True)
-    typer.echo(to)
+    chosen = packs.select([store.open_run(run, runs_dir) for run in runs], tag=tag, key_file=keys)
+    made, rule = packs.kind_of(kind, to), store.ScoreRule(score_name)
+    if made.layout is None:
+        packed = packs.pack(chosen, made.name, to, rule=rule)
+    else:
+        with _progress_bar("export") as advance, stop_on_signals() as stop:
+            packed = packs.pack(
+                chosen, made.name, to, rule=rule, on_progress=lambda done, total: advance(done, total, ""), stop=stop
+            )
+    missing = f", {packed.missing} missing: see missing.txt" if packed.missing else ""
+    typer.echo(f"{packed.images} {'images' if made.layout else 'rows'}{missing}", err=True)
+    typer.echo(packed.path)
 
 
 @app.command(epilog=example("tags jepa-tiny-photos-0123456789 --merge copies/jepa-tiny-photos-0123456789"))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jepascore_core import store
+from jepascore_core.errors import RunError
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("score", "cost", "runs", "show", "export", "tags", "encoders", "datasets", "train", "theory", "demo")
@@ -112,6 +114,34 @@ def test_export_writes_every_row(scored: tuple[Path, Path], suffix: str, tmp_pat
         ".txt": lambda: len(target.read_text().splitlines()),
     }
     assert rows[suffix]() == 12
+
+
+def test_export_packs_tagged_and_listed_images(scored: tuple[Path, Path], tmp_path: Path) -> None:
+    from jepascore_core.__main__ import app
+
+    def export(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+    runs = [store.open_run(shutil.copytree(scored[1], tmp_path / name)) for name in ("one", "two")]
+    keys = list(store.scores(runs[0])["key"])
+    store.add_tag(runs[0], "odd", keys[:2])
+    done = export("one", "two", "--runs-dir", tmp_path, "--to", tmp_path / "x.zip", "--tag", "odd")
+    assert done.exit_code == 0 and done.stdout == f"{tmp_path / 'x.zip'}\n" and done.stderr.endswith("2 images\n")
+    with zipfile.ZipFile(tmp_path / "x.zip") as file:
+        assert len(file.namelist()) == 3 and all(name.startswith(("one/", "manifest")) for name in file.namelist())
+    listed = tmp_path / "keys.txt"
+    listed.write_text(f"{keys[0]}\ntwo\t{keys[1]}\nnope\n")
+    done = export(*(run.path for run in runs), "--keys", listed, "--as", "huggingface", "--to", tmp_path / "hf")
+    assert done.exit_code == 0 and done.stderr.endswith("3 images, 1 missing: see missing.txt\n")
+    rows = [json.loads(line) for line in (tmp_path / "hf" / "metadata.jsonl").read_text().splitlines()]
+    assert [(row["run"], row["key"]) for row in rows] == [("one", keys[0]), ("two", keys[0]), ("two", keys[1])]
+    for arguments, words in (
+        (("--tag", "even", "--to", "x.csv"), "No image has the tag 'even'; there are 'odd'."),
+        (("--as", "zip-images", "--to", "x.csv"), "Cannot export zip-images to 'x.csv': the name must end in .zip."),
+        (("--to", "x.doc"), "the name must end in one of"),
+    ):
+        refused = export(runs[0].path, *arguments)
+        assert isinstance(refused.exception, RunError) and words in str(refused.exception) and refused.stdout == ""
 
 
 def test_tags_are_listed_and_merged(scored: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""Packs: images of one or several runs in one file that other programs open.
+
+Tables (``csv``, ``parquet``, ``txt``) come from the store alone; the other kinds hold the images, out of their datasets
+or as thumbnails out of the run, each with its score, label and tags.
+"""
+
+import contextlib
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from jepascore_core.datasets.base import Dataset
+from jepascore_core.errors import RunError
+from jepascore_core.files import storable, why
+from jepascore_core.locks import Cancelled
+from jepascore_core.packs.archive import Add, archive
+from jepascore_core.packs.chosen import Missing, Picture, count, pictures, select
+from jepascore_core.packs.kinds import KINDS, Kind, kind_of
+from jepascore_core.packs.layouts import Layout
+from jepascore_core.packs.originals import load_here, originals, thumbnail
+from jepascore_core.store import ScoreRule
+from jepascore_core.store.exports import Selection, export_selection
+from jepascore_core.store.key_lines import key_line
+
+__all__ = ["KINDS", "Kind", "Packed", "Selection", "kind_of", "pack", "select"]
+
+_PREFIX = "jepascore-export-"
+_KEPT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What was packed.
+
+    Attributes:
+        path: The file or folder.
+        kind: What it is.
+        images: Rows of a table, or images that are in it.
+        missing: Images that were asked for and could not be had; ``missing.txt`` in the pack says why.
+    """
+
+    path: Path
+    kind: Kind
+    images: int
+    missing: int = 0
+
+
+def pack(
+    selection: Selection,
+    kind: str,
+    path: str | Path | None = None,
+    *,
+    rule: ScoreRule | None = None,
+    open_dataset: Callable[[str], Dataset] = load_here,
+    on_progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Packed:
+    """Write images of runs to one file, whole or not at all; memory does not grow with their number.
+
+    Args:
+        selection: The images of each run, by key; None means all of them.
+        kind: One of ``KINDS``.
+        path: The file, replaced if it exists; for kinds that may be folders, a name without ``.zip`` makes one, which
+            must be absent or empty. None makes a temporary file, which is removed when another is made an hour later.
+        rule: Convention of the score; None is the stored one.
+        open_dataset: Opens a dataset by id; by default only one that is on this machine.
+        on_progress: Told images done, and all; not called for tables.
+        stop: Set it to give up.
+
+    Returns:
+        The file, and how many images it holds and lacks.
+
+    Raises:
+        RunError: The kind is unknown, a run has no score under the rule, no image can be had, or the file cannot be
+            written.
+        Cancelled: ``stop`` was set.
+    """
+    target = Path(path).expanduser() if path is not None else None
+    made = kind_of(kind, target)
+    rule = rule or ScoreRule()
+    with _temporary(made) if target is None else contextlib.nullcontext(target) as file:
+        if made.layout is None:
+            return Packed(file, made, export_selection(selection, file, rule=rule))
+        source = thumbnail if made.thumbnails else originals(open_dataset)
+        found = pictures(selection, source, rule, thumbnails=made.thumbnails)
+        images, missing = _fill(file, made.layout(), _watched(found, count(selection), on_progress, stop))
+        return Packed(file, made, images, missing)
+
+
+def _fill(path: Path, layout: Layout, found: Iterator[Picture | Missing]) -> tuple[int, int]:
+    """Write images and what is known of them; count those that are there and those that are not."""
+    with archive(path) as add, tempfile.TemporaryDirectory(prefix=_PREFIX) as scratch:
+        notes, absent = Path(scratch) / "notes", Path(scratch) / "missing.txt"
+        with notes.open("w", encoding="utf-8", newline="") as listed, absent.open("w", encoding="utf-8") as lacking:
+            images, missing, reason = _add_all(add, layout, found, listed, lacking)
+        if not images:
+            raise RunError(f"No image can be exported: {reason or 'none is chosen.'}")
+        for name, file in layout.finish(notes).items():
+            add(name, file)
+        if missing:
+            add(absent.name, absent)
+        return images, missing
+
+
+def _add_all(
+    add: Add, layout: Layout, found: Iterator[Picture | Missing], listed: TextIO, lacking: TextIO
+) -> tuple[int, int, str]:
+    """Add each image and list it. Gives the numbers of those added and those lacking, and the first reason."""
+    images, missing, reason = 0, 0, ""
+    for one in found:
+        if isinstance(one, Missing):
+            missing, reason = missing + 1, reason or one.reason
+            lacking.write(f"{key_line(one.key, one.run)[:-1]}\t{key_line(storable(one.reason))}")
+            continue
+        images += 1
+        place = layout.place(images, one)
+        add(place, one.data)
+        listed.write(layout.note(place, one.facts))
+    return images, missing, reason
+
+
+def _watched(
+    found: Iterator[Picture | Missing],
+    total: int,
+    on_progress: Callable[[int, int], None] | None,
+    stop: threading.Event | None,
+) -> Iterator[Picture | Missing]:
+    """The same images, told as they come."""
+    for done, one in enumerate(found, 1):
+        if stop is not None and stop.is_set():
+            raise Cancelled("Cancelled; nothing was written.")
+        yield one
+        if on_progress is not None:
+            on_progress(done, total)
+
+
+@contextlib.contextmanager
+def _temporary(kind: Kind) -> Iterator[Path]:
+    """A file in a new folder that only we can read; folders of an hour ago are removed first."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if time.time() - newest > _KEPT_S:
+                shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    except OSError as error:
+        raise RunError(f"Cannot make a temporary file ({why(error)}).") from error
+    try:
+        yield folder / kind.file_name
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
