@@ -24,10 +24,10 @@ def draw_extremes(runs: list[Run], classes: list[str], layout: extremes.Layout, 
     caption(runs, [pickers.scored(run) for run in runs], rule, HOW)
 
 
-def draw_in_order(run: Run, classes: list[str], order: str, rule: ScoreRule) -> None:
+def draw_in_order(run: Run, classes: list[str], tag: str | None, order: str, rule: ScoreRule) -> None:
     """All images of a run in one scrolling grid."""
-    listing = extremes.listing(run, classes, order, rule)
-    grid(listing, key="in_order", empty="No image of these classes has a score yet.", on_pick=pick)
+    listing = extremes.listing(run, classes, tag, order, rule)
+    grid(listing, key="in_order", empty="No image with this class and tag has a score yet.", on_pick=pick)
     caption([run], [pickers.scored(run)], rule, HOW)
 
 
@@ -42,6 +42,7 @@ with page(
         in_order = extremes.pick_view() == extremes.VIEWS[1]
         chosen = [pickers.pick_run(labels, family[0])] if in_order else pickers.pick_runs(labels, family)
         classes = extremes.pick_classes(chosen, few=not in_order)
+        tag = extremes.pick_tag(chosen[0]) if in_order else None
         order = extremes.pick_order() if in_order else ""
         layout = None if in_order else extremes.pick_layout()
         rule = pickers.pick_rule(chosen)
@@ -49,10 +50,10 @@ with page(
 
     def images() -> None:
         if layout is None:
-            draw_in_order(chosen[0], classes, order, rule)
+            draw_in_order(chosen[0], classes, tag, order, rule)
         else:
             draw_extremes(chosen, classes, layout, rule)
-        selection_bar.draw()
+        selection_bar.draw(rule)
         reopen()
 
     open_image(rule)

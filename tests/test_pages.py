@@ -382,6 +382,26 @@ def test_a_selection_comes_with_the_address_and_stays(on_filled: None):
     assert "selected**" not in words(check(at))
 
 
+def test_a_selection_can_be_tagged_found_again_and_exported(on_filled: None):
+    run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
+    keys = list(store.extremes(run, 3)["key"])
+    store.add_tag(run, "to look at <b>")  # AppTest chooses among known ones only
+    at = opened("Class extremes", view="In order", run=run.label, chosen=[f"{run.name}/{key}" for key in keys])
+    at.selectbox(key="tag_name").set_value("to look at <b>").run()
+    at.button(key="tag_add").click().run()
+    assert store.tagged(run, "to look at <b>") == sorted(keys)
+    at.selectbox(key="export_kind").set_value("csv").run()
+    at.button(key="export_make").click().run()
+    assert "3 images." in words(check(at)) and at.get("download_button")
+    (data,) = galleries(check(opened("Class extremes", view="In order", run=run.label, tag="to look at <b>")))
+    assert [tile["id"].split("\n")[1] for tile in data["tiles"]] == keys and data["total"] == 3
+    assert "tagged to look at" in words(check(inspected()))
+    at = opened("Class extremes", view="In order", run=run.label, chosen=[f"{run.name}/{key}" for key in keys])
+    at.selectbox(key="tag_name").set_value("to look at <b>").run()
+    at.button(key="tag_remove").click().run()
+    assert store.tagged(run, "to look at <b>") == [] and not at.exception
+
+
 def test_singular_vectors_step_through_the_ranks_and_keep_the_key(on_filled: None):
     at = opened("Singular vectors", run="jepa-tiny · digits")
     run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")

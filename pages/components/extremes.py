@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+import numpy as np
 import streamlit as st
 
 from jepascore_core.store import Run, ScoreRule
@@ -80,6 +81,19 @@ def pick_order() -> str:
     return str(order)
 
 
+def pick_tag(run: Run) -> str | None:
+    """Choose a tag of a run, whose images alone are shown; kept in the URL as ``tag``."""
+    known = [tag.name for tag in loaders.tags(run)]
+    if not known:
+        return None
+    shown = pickers.current("tag", known, [])
+    with pickers.chip("Tag", shown[0] if shown else "any"):
+        return st.selectbox(
+            "Tag", known, index=None, key="tag", bind="query-params", placeholder="Any", width=260,
+            help="Select images and use Tag at the foot of the page to make one.",
+        )  # fmt: skip
+
+
 def wanted_rows(runs: Sequence[Run], classes: Sequence[str], rule: ScoreRule) -> list[tuple[Run, str | None]]:
     """One row for each chosen class and run, or one for each run when no class is chosen."""
     return [
@@ -110,15 +124,18 @@ def draw_rows(wanted: Sequence[tuple[Run, str | None]], layout: Layout, rule: Sc
     return [_row(run, name, layout, rule, several=several) for run, name in wanted]
 
 
-def listing(run: Run, classes: Sequence[str], order: str, rule: ScoreRule) -> Listing:
-    """All images of a run, or of some of its classes, in an order."""
+def listing(run: Run, classes: Sequence[str], tag: str | None, order: str, rule: ScoreRule) -> Listing:
+    """All images of a run, or of some of its classes or one of its tags, in an order."""
     held = loaders.ranking(run, rule)
     places = held.places(classes)
+    if tag is not None:
+        keys = next((known.keys for known in loaders.tags(run) if known.name == tag), ())
+        places = np.intersect1d(places, held.places_of(keys), assume_unique=True)
     if order == ORDERS[1]:
         places = places[::-1]
     elif order == ORDERS[2]:
         places = held.shuffled(places)
-    name = "\n".join([order, pickers.rule_key(rule), *classes])
+    name = "\n".join([order, pickers.rule_key(rule), tag or "", *classes])
     within = classes[0] if len(classes) == 1 else None
     return Listing(run, held, places, name, class_name=within, descending=order == ORDERS[1])
 

@@ -140,7 +140,9 @@ def headline(run: Run, row: dict[str, Any], score: float, rule: ScoreRule) -> No
     """Score with its error, its percentile in its class and its run, and which image it is."""
     size = f"{row['width']} × {row['height']} px" if row.get("width") else "size unknown"
     draw_score(score, row.get("score_error"), places(run, row.get("class_name") or None, score, rule), rule)
-    st.caption(f"{md(row['key'])}, {size}")
+    tags = [tag.name for tag in loaders.tags(run) if row["key"] in tag.keys]
+    tagged = f", tagged {md(', '.join(tags))}" if tags else ""
+    st.caption(f"{md(row['key'])}, {size}{tagged}")
 
 
 def draw_score(score: float, error: float | None, places: str, rule: ScoreRule) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from jepascore_core import store, views
-from jepascore_core.store import Ranking, Run, RunGaussian, ScoreRule
+from jepascore_core.store import Ranking, Run, RunGaussian, ScoreRule, Tag
 
 _MOST_PICTURES = 20_000  # thumbnails in memory, about 100 MB
 _MOST_DRAWN = 2048  # embeddings of a cloud
@@ -86,6 +86,11 @@ def scores(run: Run, rule: ScoreRule, classes: Sequence[str] = ()) -> pd.DataFra
     return store.scores(run, rule=rule, classes=classes or None)
 
 
+def tags(run: Run) -> list[Tag]:
+    """Tags of a run, by name; see ``store.list_tags``."""
+    return _tags(str(run.path), store.tags_version(run))
+
+
 def classes(run: Run) -> pd.DataFrame:
     """Each class with its number of scored images; see ``Ranking.classes``."""
     return ranking(run, ScoreRule()).classes()
@@ -150,6 +155,11 @@ def median(run: Run, rule: ScoreRule | None = None) -> float:
     """Median score of a run, nats; NaN when it has none."""
     scores = ranking(run, rule or ScoreRule()).scores
     return float(np.median(scores)) if len(scores) else float("nan")
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _tags(path: str, version: str) -> list[Tag]:
+    return store.list_tags(store.open_run(Path(path)))
 
 
 @st.cache_data(max_entries=256, show_spinner="Comparing embeddings…")
