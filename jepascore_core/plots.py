@@ -280,7 +280,7 @@ def _add_labels(figure: go.Figure, row: int, labels: Sequence[Label]) -> None:
     top = max(max(trace.y) for trace in traces)
     px_per_y = _PLOT_PX / (top or 1)
     for _ in range(6):  # lifted names need a taller axis, on which the curves are lower
-        shifts = _lifts(labels, left, right, px_per_y)
+        shifts = lifts(labels, left, right, px_per_y)
         needed = max(label.y * px_per_y + shift for label, shift in zip(labels, shifts, strict=True)) + 10
         if needed <= _PLOT_PX:
             break
@@ -297,13 +297,24 @@ def _add_labels(figure: go.Figure, row: int, labels: Sequence[Label]) -> None:
     figure.update_yaxes(range=[0, 1.03 * _PLOT_PX / px_per_y], row=row)
 
 
-def _lifts(labels: Sequence[Label], left: float, right: float, px_per_y: float) -> list[int]:
-    """How far each name must be lifted, in px of a chart of usual size; the lowest are placed first."""
+def lifts(labels: Sequence[Label], left: float, right: float, px_per_y: float, *, width: float = 900) -> list[int]:
+    """How far each name must be lifted so that none covers another; the lowest are placed first.
+
+    Args:
+        labels: Names and the points that they name.
+        left: Least x of the chart.
+        right: Greatest x of the chart.
+        px_per_y: Height of one unit of y.
+        width: Of the chart, px.
+
+    Returns:
+        Upward shifts in px, in the order of ``labels``.
+    """
     taken: list[tuple[float, float, float]] = []  # middle x, y, half width
     shifts = dict.fromkeys(range(len(labels)), 0)
     for place in sorted(shifts, key=lambda place: labels[place].y):
         label = labels[place]
-        x, y = 900 * (label.x - left) / (right - left or 1), label.y * px_per_y
+        x, y = width * (label.x - left) / (right - left or 1), label.y * px_per_y
         half, shift = 4.0 * len(label.name) + 4, 11 if label.side == "above" else 0
         while any(abs(x - u) < half + w and abs(y + shift - v) < 15 for u, v, w in taken):
             shift += 4

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
+from jepascore_core.naming import encoder_phrase
 from jepascore_core.store import Run, ScoreRule
 from pages.components import pickers
 from pages.components.text import md, plural
@@ -15,8 +16,8 @@ _CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
 def caption(runs: Sequence[Run], counts: Sequence[int], rule: ScoreRule, more: str = "") -> None:
     """State what a chart shows, one encoder after the other."""
     parts = []
-    for encoder in dict.fromkeys(_encoder(run) for run in runs):
-        mine = [(run, n) for run, n in zip(runs, counts, strict=True) if _encoder(run) == encoder]
+    for encoder in dict.fromkeys(encoder_phrase(run) for run in runs):
+        mine = [(run, n) for run, n in zip(runs, counts, strict=True) if encoder_phrase(run) == encoder]
         sets = ", ".join(f"{md(pickers.dataset_name(run))} ({plural(n, 'image')})" for run, n in mine)
         parts.append(f"{md(encoder)}: {sets}")
     convention = f"Score: {md(pickers.rule_name(rule, runs))}, in nats"
@@ -35,16 +36,3 @@ def brushable(figure: go.Figure, *, key: str, alt: str) -> dict:
         on_select="rerun", selection_mode=("points", "box"),
     )  # fmt: skip
     return dict(state.get("selection", {}))
-
-
-def _encoder(run: Run) -> str:
-    """Encoder, embedding size, input size and precision in one phrase."""
-    encoder = run.meta["encoder"]
-    size = encoder.get("input_size")
-    pixels = f"{size[-1]} px" if isinstance(size, list | tuple) else f"{size} px"
-    untrained = "" if encoder.get("pretrained", True) else ", random weights"
-    views = int(run.meta.get("views") or 1)
-    seen = f", {views} views" if views > 1 else ""
-    tried = run.meta.get("precisions") or [run.meta.get("precision", "float32")]
-    precision = " to ".join(dict.fromkeys([str(tried[0]), str(tried[-1])]))
-    return f"{encoder['id']} (D = {encoder['embedding_dim']}, {pixels}, {precision}{untrained}{seen})"

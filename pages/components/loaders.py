@@ -10,6 +10,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from jepascore_core import store, views
+from jepascore_core.brightness import brightness as brightness_of
 from jepascore_core.store import Ranking, Run, RunGaussian, ScoreRule, Tag
 
 _MOST_PICTURES = 20_000  # thumbnails in memory, about 100 MB
@@ -205,10 +206,4 @@ def _settling(path: str, version: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _brightness(path: str, version: str, n: int) -> NDArray[np.float64]:
-    from io import BytesIO
-
-    from PIL import Image
-
-    frame = store.extremes(store.open_run(Path(path)), n, which="random", seed=0)
-    pictures = (Image.open(BytesIO(thumbnail)).convert("L") for thumbnail in frame["thumbnail"].dropna())
-    return np.array([np.asarray(picture).mean() / 255 for picture in pictures])
+    return brightness_of(store.open_run(Path(path)), n)

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 import streamlit as st
 
 from jepascore_core import store
+from jepascore_core.naming import dataset_name as dataset_name
+from jepascore_core.naming import encoder_name as encoder_name
+from jepascore_core.naming import rule_name as rule_name
+from jepascore_core.naming import score_title as score_title
 from jepascore_core.plots import dataset_colours
 from jepascore_core.store import Run, ScoreRule
-from jepascore_core.store.request import short_name
 from pages.components import loaders
 from pages.components.text import count, listed, md, significant
 
@@ -59,16 +62,6 @@ def by_label(runs: Sequence[Run]) -> dict[str, Run]:
         labels[label] = run
     order = {run.name: place for place, run in enumerate(runs)}
     return dict(sorted(labels.items(), key=lambda entry: order[entry[1].name]))
-
-
-def encoder_name(run: Run) -> str:
-    """Short name of a run's encoder."""
-    return str(run.meta["encoder"].get("name") or run.meta["encoder"]["id"])
-
-
-def dataset_name(run: Run) -> str:
-    """Last part of a run's dataset id."""
-    return short_name(str(run.meta["dataset"]["id"]))
 
 
 def colours(runs: Sequence[Run]) -> dict[str, str]:
@@ -235,20 +228,6 @@ def _fit(run: Run) -> str:
         f"{md(dataset_name(run))} ({count(fit.samples)} embeddings, D = {fit.dim}{flat}; "
         f"{few}covariance shrunk by {significant(100 * fit.shrinkage, 2)} %)"
     )
-
-
-def rule_name(rule: ScoreRule, runs: Sequence[Run]) -> str:
-    """How a convention is called in a caption of some runs."""
-    views = any(int(run.meta.get("views") or 1) > 1 for run in runs)
-    if rule == ScoreRule():
-        return "raw, eq. (4)" if views else "raw, eq. (5)"
-    name = rule_key(rule) if rule.convention == "listing1" else rule.convention
-    return f"{name}, of the plain image" if views else name
-
-
-def score_title(rule: ScoreRule) -> str:
-    """How a score is called on an axis."""
-    return f"{rule_key(rule)} score" if rule.convention in ("sphere", "corrected") else "JEPA-SCORE"
 
 
 def rule_key(rule: ScoreRule) -> str:
