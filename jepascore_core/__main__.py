@@ -33,9 +33,13 @@ RunsDir = Annotated[
     Path | None, typer.Option(help="Folder of runs. Default: $JEPASCORE_HOME/runs, else ~/.jepascore/runs.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+RunNames = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Names of runs, as `runs` lists them, or folders.")
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, as `runs` lists it, or its folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Score = Annotated[str, typer.Option("--score", help="raw (eq. 5), sphere, corrected, or listing1.")]
+Eps = Annotated[float, typer.Option(help="Least singular value that counts.")]
 Job = Annotated[Path | None, typer.Option("--job", hidden=True)]
 
 EncoderId = Annotated[str, typer.Option(help="Encoder id; `encoders` lists presets.")]
@@ -252,6 +256,31 @@ def tags(
         typer.echo(_one_line(problem), err=True)
     listed = [{**asdict(tag), "images": len(tag.keys)} for tag in store.list_tags(opened)]
     _print(listed, as_json, ["name", "images", "created"])
+
+
+@app.command(epilog=example("report jepa-tiny-photos-0123456789 jepa-tiny-digits-0123456789 --out report.html"))
+def report(
+    runs: RunNames,
+    out: Annotated[Path, typer.Option(help="File to write, ending in .html.")] = Path("report.html"),
+    score_name: Score = "raw",
+    eps: Eps = 1e-6,
+    classes: Annotated[
+        str | None, typer.Option(help="Classes whose extremes are shown, comma-separated. Default: the largest.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Least and most likely images of each strip.")] = 6,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write one HTML file on some runs: provenance, distributions, separation, extremes, spectra, failures.
+
+    It holds everything that it shows and opens without a network. The last line of stdout is the file.
+    """
+    from jepascore_core import store
+    from jepascore_core.report import write_report
+
+    opened, rule = [store.open_run(run, runs_dir) for run in runs], store.ScoreRule(score_name, eps)
+    size = write_report(opened, out, rule=rule, classes=store.split_classes(classes), n=n)
+    typer.echo(f"{size / 1e6:.1f} MB", err=True)
+    typer.echo(out)
 
 
 @app.command(epilog=example("encoders --json"))

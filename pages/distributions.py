@@ -14,6 +14,7 @@ from pages.components.distribution import (
 from pages.components.guard import card, page
 from pages.components.inspector import open_image, reopen
 from pages.components.opening import runs_to_explore
+from pages.components.report import report_button
 
 with page(
     "Distributions",
@@ -25,6 +26,8 @@ with page(
         chosen = pickers.pick_runs(labels, pickers.latest_family(runs))
         shape = pick_shape()
         rule = pickers.pick_rule(chosen)
+        st.space("stretch")
+        report_button(chosen, rule, key="report")
     pickers.note_on_score(chosen, rule)
 
     def figures() -> None:

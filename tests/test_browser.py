@@ -305,3 +305,28 @@ def test_a_run_is_started_followed_and_survives_a_reload(app: App, tab, tmp_path
     tab.get_by_text("pictures").first.wait_for()
     settle(tab)
     assert_nothing_wrong(tab, app)
+
+
+def test_a_report_opens_by_itself(app: App, tab, tmp_path: Path) -> None:
+    visit(tab, app, "distributions")
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Report").click()
+    report = tmp_path / "report.html"
+    download.value.save_as(report)
+    assert_nothing_wrong(tab, app)
+    asked, told = [], []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: told.append(message.text))
+    colours = set()
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        tab.goto(report.as_uri())
+        colours.add(tab.evaluate("getComputedStyle(document.querySelector('figure text')).stroke"))
+        assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert len(colours) == 2, "the figures follow the theme"
+    assert tab.inner_text("h1").startswith("JEPA-SCORE of photos, digits")
+    assert tab.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    assert tab.locator("figure svg").count() == 3
+    assert {url.split(":")[0] for url in asked} <= {"file", "data"} and not told
+    pdf = tab.pdf(format="A4")
+    assert pdf.startswith(b"%PDF-") and 2 <= len(re.findall(rb"/Type /Page\b", pdf)) <= 12

@@ -4,9 +4,12 @@ import io
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import streamlit as st
 from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
@@ -257,6 +260,30 @@ def test_nothing_chosen_is_a_calm_page(page: str, on_filled: None):
     at = opened(page)
     at.multiselect(key="runs").set_value([]).run()
     check(at)
+    assert all(button.proto.disabled for button in at.download_button if button.key == "report")
+
+
+@pytest.fixture
+def handed_out(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], str | bytes]]:
+    """What each download button would call when it is clicked, by its key."""
+    makers: dict[str, Callable[[], str | bytes]] = {}
+    drawn = st.download_button
+
+    def remember(label: str, data: Callable[[], str | bytes], *args: Any, key: str, **options: Any) -> bool:
+        makers[key] = data
+        return drawn(label, data, *args, key=key, **options)
+
+    monkeypatch.setattr(st, "download_button", remember)
+    return makers
+
+
+def test_a_report_is_made_when_it_is_asked_for(on_filled: None, handed_out: dict):
+    runs = [run for run in store.list_runs() if not run.problem]
+    check(opened("Distributions", runs=["jepa-tiny · digits"], score="Sphere"))
+    told = handed_out["report"]()
+    assert "jepa-tiny" in told and "Score: sphere, in nats" in told and "jepa-tiny-untrained" not in told
+    check(opened("Overview"))
+    assert f"in {len(runs)} runs" in handed_out["report_runs"]()
 
 
 @pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors"])

@@ -65,6 +65,15 @@ class Run:
         """Images in the run."""
         return int(self.meta.get("planned", 0))
 
+    def check(self) -> None:
+        """Refuse a run that cannot be shown.
+
+        Raises:
+            RunError: It has a problem.
+        """
+        if self.problem:
+            raise RunError(f"{self.name} cannot be shown: {self.problem}")
+
     def request(self) -> RunRequest:
         """What was asked for, so that it can be asked again, which resumes the run.
 

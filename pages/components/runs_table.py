@@ -5,8 +5,9 @@ from datetime import datetime
 import pandas as pd
 import streamlit as st
 
-from jepascore_core.store import Run
+from jepascore_core.store import Run, ScoreRule
 from pages.components import loaders, pickers
+from pages.components.report import report_button
 from pages.components.text import count, md, number
 
 STATES = {
@@ -24,7 +25,9 @@ def draw() -> None:
     """The table of runs, newest first, and a line for each folder that cannot be read."""
     runs = pickers.readable_runs(filled=False)
     if runs:
-        st.subheader("Runs", anchor=False)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.subheader("Runs", anchor=False)
+            report_button([run for run in runs[::-1] if pickers.scored(run)], ScoreRule(), key="report_runs")
         labels = pickers.by_label(runs)
         frame = pd.DataFrame([_facts(label, run) for label, run in labels.items()])
         st.dataframe(
