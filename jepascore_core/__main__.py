@@ -283,6 +283,35 @@ def report(
     typer.echo(out)
 
 
+@app.command(epilog=example("extremes jepa-tiny-photos-0123456789 --classes cat,rocket --random --out figure.pdf"))
+def extremes(
+    runs: RunNames,
+    out: Annotated[Path, typer.Option(help="File to write: .pdf, .svg, or .png (300 dpi).")],
+    classes: Annotated[
+        str | None, typer.Option(help="Classes, comma-separated. Default: one row for all images of each run.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Least and most likely images of each row.")] = 6,
+    random: Annotated[bool, typer.Option("--random", help="Random images of each class beneath.")] = False,
+    width: Annotated[float, typer.Option(help="Width of the figure in mm.")] = 180.0,
+    scores: Annotated[bool, typer.Option(help="Write the score beneath each image.")] = True,
+    score_name: Score = "raw",
+    eps: Eps = 1e-6,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Draw the least and most likely images of classes for print, a row for each run (Figures 1, 5 and 6).
+
+    The last line of stdout is the file.
+    """
+    from jepascore_core import paper_layout, store
+    from jepascore_core.paper_figure import write_figure
+
+    opened, rule = [store.open_run(run, runs_dir) for run in runs], store.ScoreRule(score_name, eps)
+    rows = paper_layout.paper_rows(opened, store.split_classes(classes) or (), n=n, rule=rule, random=random)
+    size = write_figure(rows, out, width_mm=width, show_scores=scores, about=paper_layout.describe(opened, rule))
+    typer.echo(size, err=True)
+    typer.echo(out)
+
+
 @app.command(epilog=example("encoders --json"))
 def encoders(as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """List the preset encoders; any other timm or open_clip name works too."""

@@ -10,6 +10,7 @@ from pages.components.grid import grid
 from pages.components.guard import page
 from pages.components.inspector import open_image, pick, reopen
 from pages.components.opening import runs_to_explore
+from pages.components.paper import paper_button
 
 HOW = "Click an image or press Enter to inspect it; space or its mark selects it."
 
@@ -46,6 +47,8 @@ with page(
         order = extremes.pick_order() if in_order else ""
         layout = None if in_order else extremes.pick_layout()
         rule = pickers.pick_rule(chosen)
+        st.space("stretch")
+        paper_button(chosen, classes, layout.n, rule, random="random" in layout.columns)
     pickers.note_on_score(chosen, rule)
 
     def images() -> None:

@@ -330,3 +330,14 @@ def test_a_report_opens_by_itself(app: App, tab, tmp_path: Path) -> None:
     assert {url.split(":")[0] for url in asked} <= {"file", "data"} and not told
     pdf = tab.pdf(format="A4")
     assert pdf.startswith(b"%PDF-") and 2 <= len(re.findall(rb"/Type /Page\b", pdf)) <= 12
+
+
+def test_the_figure_for_print_is_downloaded(app: App, tab, tmp_path: Path) -> None:
+    visit(tab, app, "class_extremes")
+    tab.get_by_role("button", name="Export figure").click()
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="PDF").click()
+    assert download.value.suggested_filename == "class-extremes.pdf"
+    download.value.save_as(tmp_path / "figure.pdf")
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF-")
+    assert_nothing_wrong(tab, app)

@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "tags",
     "report",
+    "extremes",
     "encoders",
     "datasets",
     "train",

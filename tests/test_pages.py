@@ -286,6 +286,17 @@ def test_a_report_is_made_when_it_is_asked_for(on_filled: None, handed_out: dict
     assert f"in {len(runs)} runs" in handed_out["report_runs"]()
 
 
+@pytest.mark.parametrize(("kind", "start"), [("pdf", b"%PDF-"), ("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_the_figure_for_print_is_drawn_when_it_is_asked_for(kind: str, start: bytes, on_filled: None, handed_out: dict):
+    at = check(opened("Class extremes", runs=["jepa-tiny · digits"], classes=["digit 3"], n="3", random="true"))
+    figure = handed_out[f"paper_{kind}"]()
+    assert figure.startswith(start)
+    if kind == "svg":
+        assert b">digit 3<" in figure and b">Random<" in figure and b'width="510.2' in figure
+        at.segmented_control(key="paper_width").set_value("One column, 88 mm").run()
+        assert b'width="249.4' in handed_out["paper_svg"]()
+
+
 @pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors"])
 def test_an_empty_choice_in_the_address_is_the_usual_one(page: str, on_filled: None):
     check(opened(page, **dict.fromkeys(("run", "score", "size", "as", "by", "end", "k"), "")))

@@ -353,5 +353,8 @@ def test_the_command_writes_the_file(runs: list[Run], home: Path, tmp_path: Path
 
 
 def test_figures_and_reports_do_not_wait_for_torch_nor_pages_for_matplotlib() -> None:
-    code = "import sys, jepascore_core.report; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, jepascore_core.paper_layout; assert 'matplotlib' not in sys.modules\n"
+        "import jepascore_core.paper_figure, jepascore_core.report; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
