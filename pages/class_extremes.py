@@ -47,8 +47,9 @@ with page(
         order = extremes.pick_order() if in_order else ""
         layout = None if in_order else extremes.pick_layout()
         rule = pickers.pick_rule(chosen)
-        st.space("stretch")
-        paper_button(chosen, classes, layout.n, rule, random="random" in layout.columns)
+        if layout is not None:
+            st.space("stretch")
+            paper_button(chosen, classes, layout.n, rule, random="random" in layout.columns)
     pickers.note_on_score(chosen, rule)
 
     def images() -> None:

@@ -23,6 +23,14 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home_of_shared_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures that several tests share score something too: they must not wait for a run of that person."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JEPASCORE_HOME", str(tmp_path_factory.mktemp("jepascore-home")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the runs of the person who runs it."""

@@ -297,6 +297,15 @@ def test_the_figure_for_print_is_drawn_when_it_is_asked_for(kind: str, start: by
         assert b'width="249.4' in handed_out["paper_svg"]()
 
 
+def test_a_figure_of_too_many_images_is_refused_before_the_click(on_filled: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pages.components.paper.MOST_IMAGES", 30)
+    at = check(opened("Class extremes", runs=["jepa-tiny · digits"], classes=["digit 3", "digit 4"], n="7"))
+    assert not any(button.proto.disabled for button in at.download_button)
+    at.slider(key="n").set_value(8).run()
+    assert "at most 30 images" in words(check(at))
+    assert [button.proto.disabled for button in at.download_button] == [True] * 3
+
+
 @pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors"])
 def test_an_empty_choice_in_the_address_is_the_usual_one(page: str, on_filled: None):
     check(opened(page, **dict.fromkeys(("run", "score", "size", "as", "by", "end", "k"), "")))

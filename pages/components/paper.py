@@ -5,9 +5,9 @@ from functools import partial
 
 import streamlit as st
 
-from jepascore_core.paper_layout import KINDS, MM, describe, paper_rows, side_mm
+from jepascore_core.paper_layout import KINDS, MM, MOST_IMAGES, describe, paper_rows, side_mm
 from jepascore_core.store import Run, ScoreRule
-from pages.components.text import number
+from pages.components.text import count, number
 
 WIDTHS_MM = {"One column, 88 mm": 88.0, "Full width, 180 mm": 180.0}
 _FULL = "Full width, 180 mm"
@@ -29,12 +29,15 @@ def paper_button(runs: Sequence[Run], classes: Sequence[str], n: int, rule: Scor
         show_scores = st.toggle("Scores beneath the images", value=True, key="paper_scores")
         width_mm = WIDTHS_MM.get(wanted or _FULL, WIDTHS_MM[_FULL])
         side = side_mm([n, n], width_mm)
+        too_many = 2 * n * max(1, len(classes)) * (len(runs) + random) > MOST_IMAGES
         with st.container(horizontal=True):
             for kind, mime in KINDS.items():
                 st.download_button(
                     kind.upper(), partial(_draw, runs, classes, n, rule, kind, width_mm, show_scores, random=random),
-                    f"class-extremes.{kind}", mime, key=f"paper_{kind}", on_click="ignore",
+                    f"class-extremes.{kind}", mime, key=f"paper_{kind}", on_click="ignore", disabled=too_many,
                 )  # fmt: skip
+        if too_many:
+            st.caption(f":orange[A figure holds at most {count(MOST_IMAGES)} images: choose fewer classes or runs.]")
         st.caption(
             f"{n} least and {n} most likely of each row, as in Figures 1, 5 and 6, for print. Images are "
             f"{number(side, 1)} mm wide, at most {number(_THUMBNAIL_PX / (side * MM), 0)} dpi: a thumbnail has up to "

@@ -14,7 +14,7 @@ def report_button(runs: Sequence[Run], rule: ScoreRule, *, key: str) -> None:
     """Offer a report on some runs; see ``report.make_report``.
 
     Args:
-        runs: The runs, in the order of the report; the first ``MOST_RUNS`` are taken.
+        runs: The runs, in the order of the report; at most ``MOST_RUNS`` are taken.
         rule: Convention of the score.
         key: Streamlit key, unique on the page.
     """

@@ -7,7 +7,7 @@ import streamlit as st
 
 from jepascore_core.store import Run, ScoreRule
 from pages.components import loaders, pickers
-from pages.components.report import report_button
+from pages.components.report import MOST_RUNS, report_button
 from pages.components.text import count, md, number
 
 STATES = {
@@ -27,7 +27,8 @@ def draw() -> None:
     if runs:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.subheader("Runs", anchor=False)
-            report_button([run for run in runs[::-1] if pickers.scored(run)], ScoreRule(), key="report_runs")
+            newest = [run for run in runs if pickers.scored(run)][:MOST_RUNS]
+            report_button(newest[::-1], ScoreRule(), key="report_runs")
         labels = pickers.by_label(runs)
         frame = pd.DataFrame([_facts(label, run) for label, run in labels.items()])
         st.dataframe(
