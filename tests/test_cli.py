@@ -21,7 +21,9 @@ from jepascore_core import store
 from jepascore_core.errors import RunError
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("score", "cost", "runs", "show", "export", "tags", "encoders", "datasets", "train", "theory", "demo")
+COMMANDS = (
+    "score", "cost", "runs", "show", "compare", "export", "tags", "encoders", "datasets", "train", "theory", "demo",
+)  # fmt: skip
 
 
 def command(*arguments: object) -> list[str]:
@@ -192,6 +194,7 @@ def test_help_has_an_example(name: str) -> None:
         (("cost", "--encoder", "demo:jepa-tinny", "--dataset", "demo:photos"), "demo:jepa-tiny"),
         (("show", "no-such-run"), "no-such-run"),
         (("export", "no-such-run", "--to", "out.csv"), "no-such-run"),
+        (("compare", "no-such-run", "another"), "no-such-run"),
     ],
 )
 def test_errors_are_one_sentence_on_stderr(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
