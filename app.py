@@ -29,6 +29,9 @@ st.navigation({
         st.Page("pages/class_extremes.py", title="Class extremes", help="Least and most likely images."),
         st.Page("pages/distributions.py", title="Distributions", help="Score distributions across datasets."),
         st.Page("pages/singular_vectors.py", title="Singular vectors", help="One image, taken apart."),
+        st.Page(
+            "pages/compare_encoders.py", title="Compare encoders", help="Do encoders find the same images strange?"
+        ),
     ],
     "Understand": [
         st.Page("pages/theory_lab.py", title="Theory lab", help="Does the score follow a density that is known?"),

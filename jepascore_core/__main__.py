@@ -192,6 +192,58 @@ def show(
         typer.echo(f"failed  {_one_line(failure['key'])}: {_one_line(failure['error'])}")
 
 
+@app.command(epilog=example("compare jepa-tiny-photos-0123456789 jepa-tiny-untrained-photos-0123456789 --n 10"))
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Runs of one dataset, by name or folder.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Least and most likely images of each class.")] = 5,
+    classes: Classes = None,
+    score_name: Score = "raw",
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Compare encoders on the images that they have all scored, two by two.
+
+    Rank correlations with 95 % intervals, over all images and within classes; how many of the n least and n most
+    likely images of each class are the same, against chance; the largest disagreements (`--json`).
+    """
+    from jepascore_core import store
+    from jepascore_core.comparison import compared
+
+    opened = [store.open_run(run, runs_dir) for run in runs]
+    common = store.common_images(opened, store.ScoreRule(score_name))
+    facts = compared(opened, common.of_classes(store.split_classes(classes) or ()), n)
+    if as_json:
+        _print_json({"score": score_name, **facts})
+        return
+    typer.echo(f"{facts['images']} images in common; {score_name} score")
+    for pair in facts["pairs"]:
+        _print_pair(pair, n)
+
+
+def _print_pair(pair: dict[str, Any], n: int) -> None:
+    """Print how far two encoders agree."""
+    from jepascore_core.comparison import interval
+
+    typer.echo(f"\n{pair['first']} × {pair['second']}")
+    for name in ("spearman", "kendall"):
+        typer.echo(f"  {name:<9} {interval(pair[name])}, within classes {interval(pair[f'{name}_in_class'])}")
+    ends = pair["shared"]
+    typer.echo(
+        f"  of the {n} least and the {n} most likely images of each class they share {ends['least']:.5g} and "
+        f"{ends['most']:.5g} of {ends['n']:.0f}, by chance {ends['chance']:.3g}; "
+        f"beyond chance {interval(ends['excess'])}"
+    )
+    rows = [
+        {"class": row["class_name"] or "all images", "images": row["images"], "n": row["n"]}
+        | {"spearman": interval({key: row[f"spearman{key and '_' + key}"] for key in ("", "low", "high")})}
+        | {name: f"{row[name]:.3g}" for name in ("chance", "least", "p_least", "most", "p_most")}
+        for row in pair["classes"]
+    ]
+    if rows:
+        typer.echo()
+        _print(rows, False, list(rows[0]))
+
+
 @app.command(epilog=example("export RUN --to odd.zip --as zip-images --tag odd"))
 def export(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs, or their folders.")],

@@ -34,6 +34,7 @@ PAGES = {
     "class_extremes": ("class_extremes", "Class extremes"),
     "distributions": ("distributions", "Distributions"),
     "singular_vectors": ("singular_vectors", "Singular vectors"),
+    "compare_encoders": ("compare_encoders", "Compare encoders"),
     "theory_lab": ("theory_lab", "Theory lab"),
 }
 DEMO_RUNS = 3  # at least: photographs, digits and galaxies

@@ -26,6 +26,7 @@ COMMANDS = (
     "cost",
     "runs",
     "show",
+    "compare",
     "export",
     "tags",
     "report",
@@ -207,6 +208,7 @@ def test_help_has_an_example(name: str) -> None:
         (("show", "no-such-run"), "no-such-run"),
         (("export", "no-such-run", "--to", "out.csv"), "no-such-run"),
         (("report", "no-such-run"), "no-such-run"),
+        (("compare", "no-such-run", "another"), "no-such-run"),
     ],
 )
 def test_errors_are_one_sentence_on_stderr(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:

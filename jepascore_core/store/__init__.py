@@ -3,9 +3,11 @@
 A run is a folder of Parquet parts beside ``run.json`` and ``progress.json``; DuckDB queries the
 parts in memory. Where each thing lives: ``request`` what is asked for, ``runs`` the folders,
 ``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``gaussian`` what one of them fits,
-``query`` and ``rankings`` the questions, ``tags`` named sets of images, ``exports`` the ways out as tables.
+``query`` and ``rankings`` the questions, ``common`` those of several runs at once, ``tags`` named sets of images,
+``exports`` the ways out as tables.
 """
 
+from jepascore_core.store.common import Common, common_images, encoder_of, same_dataset
 from jepascore_core.store.exports import export
 from jepascore_core.store.gaussian import RunGaussian, fitted_gaussian
 from jepascore_core.store.parts import FORMAT_VERSION, SCHEMA, stamp
@@ -50,6 +52,7 @@ __all__ = [
     "FORMAT_VERSION",
     "SCHEMA",
     "STATES",
+    "Common",
     "Progress",
     "Ranking",
     "Run",
@@ -59,10 +62,12 @@ __all__ = [
     "Tag",
     "add_tag",
     "class_counts",
+    "common_images",
     "counts",
     "damaged_tags",
     "delete_tag",
     "embeddings",
+    "encoder_of",
     "export",
     "extremes",
     "failures",
@@ -80,6 +85,7 @@ __all__ = [
     "rename_tag",
     "row",
     "runs_home",
+    "same_dataset",
     "scores",
     "spectra",
     "spectrum_band",

@@ -9,9 +9,11 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import store, views
+from jepascore_core import comparison, store, views
+from jepascore_core.agreement import Overlap
 from jepascore_core.brightness import brightness as brightness_of
-from jepascore_core.store import Ranking, Run, RunGaussian, ScoreRule, Tag
+from jepascore_core.comparison import Pair
+from jepascore_core.store import Common, Ranking, Run, RunGaussian, ScoreRule, Tag
 
 _MOST_PICTURES = 20_000  # thumbnails in memory, about 100 MB
 _MOST_DRAWN = 2048  # embeddings of a cloud
@@ -137,6 +139,24 @@ def settling(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     return _settling(str(run.path), version(run))
 
 
+def common(runs: Sequence[Run], rule: ScoreRule, classes: Sequence[str] = ()) -> Common:
+    """Images that some runs share, of some classes or of all; see ``store.common_images``."""
+    return _common(_asked(runs), rule, tuple(classes))
+
+
+def correlations(runs: Sequence[Run], common: Common, rule: ScoreRule, first: int, second: int) -> Pair:
+    """Rank correlations of two of some runs over common images; see ``comparison.correlations``."""
+    first, second = _either_way(runs, first, second)
+    asked = _asked([runs[first], runs[second]])
+    return _correlations(asked, rule, common.images, common, first, second)
+
+
+def shared(runs: Sequence[Run], common: Common, rule: ScoreRule, first: int, second: int, n: int) -> Overlap:
+    """Overlap of the extremes of two of some runs over common images; see ``comparison.shared``."""
+    first, second = _either_way(runs, first, second)
+    return _shared(_asked([runs[first], runs[second]]), rule, common.images, n, common, first, second)
+
+
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
     """Mean brightness (0..1) of up to n thumbnails: the simplest rival of the score."""
     return _brightness(str(run.path), version(run), n)
@@ -202,6 +222,36 @@ def _view_scores(path: str, version: str) -> tuple[list[str], NDArray[np.float64
 def _settling(path: str, version: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     _, scores = _view_scores(path, version)
     return views.settling(scores), views.ranking(scores)
+
+
+Asked = tuple[tuple[str, str], ...]  # path and version of each run
+
+
+def _asked(runs: Sequence[Run]) -> Asked:
+    return tuple((str(run.path), version(run)) for run in runs)
+
+
+def _either_way(runs: Sequence[Run], first: int, second: int) -> tuple[int, int]:
+    """Two of some runs in an order that does not depend on which is named first, as what is asked of them."""
+    first, second = sorted((first, second), key=lambda number: str(runs[number].path))
+    return first, second
+
+
+@st.cache_resource(max_entries=6, show_spinner="Matching images…")
+def _common(asked: Asked, rule: ScoreRule, classes: tuple[str, ...]) -> Common:
+    if classes:
+        return _common(asked, rule, ()).of_classes(classes)
+    return store.common_images([store.open_run(Path(path)) for path, _ in asked], rule)
+
+
+@st.cache_data(max_entries=256, show_spinner="Comparing…")
+def _correlations(asked: Asked, rule: ScoreRule, images: str, _common: Common, _first: int, _second: int) -> Pair:
+    return comparison.correlations(_common, _first, _second)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _shared(asked: Asked, rule: ScoreRule, images: str, n: int, _common: Common, _first: int, _second: int) -> Overlap:
+    return comparison.shared(_common, _first, _second, n)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

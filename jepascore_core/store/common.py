@@ -1,0 +1,247 @@
+"""Images that several runs have all scored, matched by key: what a comparison of encoders rests on."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jepascore_core.agreement import Ranks, rank
+from jepascore_core.errors import RunError
+from jepascore_core.store.rankings import Ranking, ranking
+from jepascore_core.store.rule import ScoreRule
+from jepascore_core.store.runs import Run
+
+_REMEMBERED_ROWS = 6_000_000  # about 300 MB; the runs compared last are kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Common:
+    """N images under M encoders, in the order of the first run.
+
+    Attributes:
+        rankings: The runs' rankings, M of them.
+        places: Place of each image in each ranking, M of (N,).
+        class_names: Names of the classes, C of them; "" where images have none.
+        in_class: Ranks within classes under each encoder.
+        in_run: Ranks among all of these images under each encoder.
+        images: Which images they are: the same text, the same images.
+    """
+
+    rankings: tuple[Ranking, ...] = field(repr=False)
+    places: tuple[NDArray[np.int64], ...] = field(repr=False)
+    class_names: tuple[str, ...]
+    in_class: tuple[Ranks, ...] = field(repr=False)
+    in_run: tuple[Ranks, ...] = field(repr=False)
+    images: str
+
+    def __len__(self) -> int:
+        return len(self.places[0])
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the images are of more than one class."""
+        return int(np.count_nonzero(self.in_class[0].sizes)) > 1
+
+    def scores(self, encoder: int) -> NDArray[np.float64]:
+        """Scores of the images under one encoder, nats, (N,)."""
+        return self.rankings[encoder].scores[self.places[encoder]]
+
+    def index(self, encoder: int) -> NDArray[np.int64]:
+        """Number of each image in one encoder's run, (N,); ascending for the first."""
+        return self.rankings[encoder].index[self.places[encoder]]
+
+    def rows(self, encoder: int, images: NDArray[np.int64], *, in_class: bool = True) -> pd.DataFrame:
+        """What one encoder's run knows of some images.
+
+        Args:
+            encoder: Which of the M.
+            images: Their positions, (K,).
+            in_class: Take the percentile within the class, else among all of these images.
+
+        Returns:
+            As ``Ranking.rows``.
+        """
+        ranks = (self.in_class if in_class else self.in_run)[encoder]
+        frame = self.rankings[encoder].rows(self.places[encoder][images])
+        return frame.assign(percentile=ranks.percentiles_of(images))
+
+    def of_classes(self, class_names: Sequence[str]) -> "Common":
+        """The images of some classes.
+
+        Args:
+            class_names: Classes to keep; none keeps all. Unknown ones hold no image.
+
+        Returns:
+            These images, ranked among themselves.
+        """
+        if not class_names:
+            return self
+        names = set(class_names)
+        wanted = np.array([name in names for name in self.class_names], bool)
+        return self._only(np.flatnonzero(wanted[self.in_class[0].classes]))
+
+    def _only(self, kept: NDArray[np.int64]) -> "Common":
+        """Some of the images, by their positions, ascending."""
+        in_class, in_run = (tuple(ranks.among(kept) for ranks in held) for held in (self.in_class, self.in_run))
+        places = tuple(mine[kept] for mine in self.places)
+        images = sha256(self.images.encode() + kept.tobytes()).hexdigest()
+        return Common(self.rankings, places, self.class_names, in_class, in_run, images)
+
+
+def same_dataset(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that can be compared: those of one dataset, by its id and fingerprint.
+
+    Args:
+        runs: Readable runs.
+
+    Returns:
+        Groups, in the order of their first runs; the order within a group is kept.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_dataset(run), []).append(run)
+    return list(groups.values())
+
+
+def encoder_of(run: Run) -> tuple[str, str]:
+    """What makes two runs' encoders the same: the weights, and the size of the input."""
+    encoder = run.meta["encoder"]
+    return str(encoder["digest"]), str(encoder.get("input_size"))
+
+
+def common_images(runs: Sequence[Run], rule: ScoreRule | None = None) -> Common:
+    """Match the images of some runs by key.
+
+    Args:
+        runs: At least two runs of one dataset; their samples may differ.
+        rule: Convention of the score.
+
+    Returns:
+        The images with a finite score in every run; there may be none.
+
+    Raises:
+        RunError: There are fewer than two runs, they are of different datasets, one cannot be read, or one has no
+            score under the rule.
+    """
+    if len(runs) < 2:
+        raise RunError("A comparison needs at least two runs.")
+    for run in runs:
+        if run.problem:
+            raise RunError(f"{run.name} cannot be read: {run.problem}")
+        if _dataset(run) != _dataset(runs[0]):
+            raise RunError(f"{runs[0].name} and {run.name} score different images, so that they cannot be compared.")
+    return _joined([_in_order(ranking(run, rule or ScoreRule())) for run in runs])
+
+
+def _dataset(run: Run) -> tuple[str, str]:
+    """Which images a run is of."""
+    dataset = run.meta["dataset"]
+    return str(dataset["id"]), str(dataset.get("fingerprint", ""))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ordered:
+    """One run's images in the order of their numbers, ranked.
+
+    Attributes:
+        ranking: The run's ranking.
+        places: Place of each image in it, (N,).
+        in_class: Ranks within classes; the classes' numbers are those of the ranking.
+        in_run: Ranks within the run.
+        digest: Of all keys in this order.
+    """
+
+    ranking: Ranking
+    places: NDArray[np.int64]
+    in_class: Ranks
+    in_run: Ranks
+    digest: str
+
+    def keys(self) -> pa.StringArray:
+        """Keys in this order."""
+        return self.ranking.keys.take(pa.array(self.places))
+
+
+_making = threading.Lock()
+_remembered: "OrderedDict[int, _Ordered]" = OrderedDict()
+
+
+def _in_order(held: Ranking) -> _Ordered:
+    """A ranking in the order of the images' numbers; remembered, for every comparison of the run needs it."""
+    with _making:
+        known = _remembered.get(id(held))  # it holds the ranking, so that no other one gets its id
+        if known is None:
+            known = _remembered[id(held)] = _ordered(held)
+        _remembered.move_to_end(id(held))
+        while len(_remembered) > 1 and sum(len(kept.ranking) for kept in _remembered.values()) > _REMEMBERED_ROWS:
+            _remembered.popitem(last=False)
+    return known
+
+
+def _ordered(held: Ranking) -> _Ordered:
+    """Sort by number and rank; scores that are not finite are left out."""
+    finite = np.flatnonzero(np.isfinite(held.scores))
+    order = np.argsort(held.index[finite], kind="stable")
+    places = finite[order]
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))  # where each image, least likely first, goes
+    scores, codes = held.scores[finite], held.class_codes[finite]
+    in_run = rank(scores).placed(back)
+    in_class = rank(scores, codes, len(held.class_names)).placed(back) if len(held.class_names) > 1 else in_run
+    return _Ordered(held, places, in_class, in_run, _digest(held.keys.take(pa.array(places))))
+
+
+def _digest(keys: pa.StringArray) -> str:
+    """A short name for some keys in their order."""
+    _, offsets, letters = keys.buffers()
+    ends = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
+    return sha256(ends.tobytes() + (letters[: int(ends[-1])].to_pybytes() if len(keys) else b"")).hexdigest()
+
+
+def _joined(runs: Sequence[_Ordered]) -> Common:
+    """The images that all runs hold."""
+    first = runs[0]
+    if all(run.digest == first.digest for run in runs):
+        return _common(runs, [run.in_class for run in runs], [run.in_run for run in runs], [run.places for run in runs])
+    keys = first.keys()
+    where = [np.arange(len(keys)), *(_where(run.keys(), keys) for run in runs[1:])]
+    kept = np.all([mine >= 0 for mine in where], axis=0)
+    chosen = [(run, mine[kept]) for run, mine in zip(runs, where, strict=True)]
+    return _common(
+        runs,
+        [run.in_class.among(mine) for run, mine in chosen],
+        [run.in_run.among(mine) for run, mine in chosen],
+        [run.places[mine] for run, mine in chosen],
+        more=kept.tobytes(),
+    )
+
+
+def _common(
+    runs: Sequence[_Ordered],
+    in_class: Sequence[Ranks],
+    in_run: Sequence[Ranks],
+    places: Sequence[NDArray[np.int64]],
+    more: bytes = b"",
+) -> Common:
+    """Images of some runs; the numbers of the classes become those of the first run."""
+    names, codes = runs[0].ranking.class_names, in_class[0].classes
+    alike = [
+        ranks
+        if run.ranking.class_names == names and np.array_equal(ranks.classes, codes)
+        else rank(run.ranking.scores[mine], codes, len(names))
+        for run, ranks, mine in zip(runs, in_class, places, strict=True)
+    ]
+    images = sha256(runs[0].digest.encode() + more).hexdigest()
+    return Common(tuple(run.ranking for run in runs), tuple(places), names, tuple(alike), tuple(in_run), images)
+
+
+def _where(held: pa.StringArray, keys: pa.StringArray) -> NDArray[np.int64]:
+    """Position of each key among those that a run holds, −1 where it is not there."""
+    return pc.fill_null(pc.index_in(keys, value_set=held), -1).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -1,0 +1,45 @@
+"""Compare encoders: do they find the same images likely and strange? (paper, the claim beneath Fig. 1)."""
+
+import streamlit as st
+
+from pages.components import compare, compare_choice, compare_scatter, live, loaders, selection_bar
+from pages.components.guard import card, page
+from pages.components.inspector import open_image, reopen
+from pages.components.opening import runs_to_explore
+
+with page(
+    "Compare encoders",
+    "Do two encoders find the same images likely and strange? Figure 1 of the paper says so of its extremes; "
+    "here it is a number beside chance.",
+):
+    groups = compare_choice.comparable(runs_to_explore())
+    if not groups:
+        compare_choice.nothing_to_compare()
+        st.stop()
+    choice = compare_choice.choose(groups)
+
+    def figures() -> None:
+        if len(choice.runs) < 2:
+            st.caption("Choose at least two encoders above.")
+            return
+        common = loaders.common(choice.runs, choice.rule, choice.classes)
+        if note := compare_choice.in_common(choice, common):
+            st.caption(f":material/info: {note}")
+        if not len(common):
+            return
+        with card("agreement"):
+            compare.draw_agreement(choice, common)
+        left, right = st.columns([7, 5], gap="small")
+        with left, card("scatter", height="stretch"):
+            selection = compare_scatter.draw_scatter(choice, common)
+        with right:
+            compare_scatter.draw_selection(selection, choice, common)
+            with card("disagreements", height="stretch"):
+                compare_scatter.draw_disagreements(choice, common)
+        with card("classes"):
+            compare.draw_classes(choice, common)
+        selection_bar.draw(choice.rule)
+        reopen()
+
+    open_image(choice.rule)
+    live.live(figures)
