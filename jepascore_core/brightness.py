@@ -11,16 +11,16 @@ from jepascore_core.store import Run
 
 
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
-    """Mean brightness of some thumbnails of a run.
+    """Mean brightness of a run's first thumbnails, which are a stratified random sample.
 
     Args:
         run: The run.
-        n: Most thumbnails; a random sample, the same each time.
+        n: Most thumbnails.
 
     Returns:
         (N,), 0..1; thumbnails that cannot be read are left out.
     """
-    found = [_mean(thumbnail) for thumbnail in store.extremes(run, n, which="random", seed=0)["thumbnail"].dropna()]
+    found = [_mean(thumbnail) for thumbnail in store.first_thumbnails(run, n)]
     return np.array([value for value in found if value is not None], dtype=np.float64)
 
 

@@ -1,20 +1,15 @@
-"""Distributions: score distributions across datasets, per encoder (paper Fig. 3)."""
+"""Distributions: score distributions across datasets, per encoder or per class (paper Fig. 3)."""
 
 import streamlit as st
 
-from pages.components import live, pickers
-from pages.components.distribution import (
-    curves,
-    draw_curves,
-    draw_selection,
-    draw_separation,
-    pick_shape,
-    warn_about_encoders,
-)
+from pages.components import live, pickers, selection_bar
+from pages.components.curves import drawn_curves, pick_classes, pick_shape, tell_left_out
+from pages.components.distribution import draw_curves, draw_selection, warn_about_encoders
 from pages.components.guard import card, page
 from pages.components.inspector import open_image, reopen
 from pages.components.opening import runs_to_explore
 from pages.components.report import report_button
+from pages.components.separation_table import draw_separation
 
 with page(
     "Distributions",
@@ -25,24 +20,31 @@ with page(
     with st.container(horizontal=True):
         chosen = pickers.pick_runs(labels, pickers.latest_family(runs))
         shape = pick_shape()
+        beside = st.container(width="content") if shape.per_class else None
         rule = pickers.pick_rule(chosen)
         st.space("stretch")
         report_button(chosen, rule, key="report")
+    classes: list[str] = []
+    if beside is not None:
+        with beside:
+            classes = pick_classes(chosen, rule)
     pickers.note_on_score(chosen, rule)
 
     def figures() -> None:
-        if not chosen:
+        drawn = drawn_curves(chosen, rule, classes)
+        tell_left_out(chosen, drawn, classes)
+        if not drawn:
             st.caption("Choose a run above.")
             return
-        warn_about_encoders(chosen)
-        frame, colours = curves(chosen, rule, per_class=shape.per_class)
+        warn_about_encoders(drawn)
         with card("curves"):
-            selection = draw_curves(frame, colours, shape, chosen, rule)
+            draw_curves(drawn, shape, rule)
         left, right = st.columns([9, 5], gap="small")
         with left, card("separation", height="stretch"):
-            draw_separation(chosen, rule)
+            draw_separation(drawn, rule)
         with right, card("brushed", height="stretch"):
-            draw_selection(selection, chosen, rule)
+            draw_selection(drawn)
+        selection_bar.draw(rule)
         reopen()
 
     open_image(rule)

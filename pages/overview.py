@@ -3,9 +3,9 @@
 import streamlit as st
 
 from pages.components import live, pickers, runs_table, selection_bar, words
-from pages.components.distribution import directions
 from pages.components.guard import card, page
 from pages.components.inspector import open_image, strip
+from pages.components.separation_table import directions
 from pages.components.welcome import welcome
 
 with page("Overview", "Which images does a pretrained vision encoder find likely, and which does it find strange?"):

@@ -251,6 +251,40 @@ def test_the_address_restores_the_view(app: App, tab) -> None:
     assert_nothing_wrong(tab, app)
 
 
+def drag(tab, start: float, end: float) -> None:
+    """Brush a share of the first panel."""
+    area = tab.locator(".nsewdrag").first.bounding_box()
+    y = area["y"] + 0.3 * area["height"]
+    tab.mouse.move(area["x"] + start * area["width"], y)
+    tab.mouse.down()
+    tab.mouse.move(area["x"] + end * area["width"], y, steps=8)
+    tab.mouse.up()
+
+
+def test_a_brush_and_a_dot_show_images(app: App, tab) -> None:
+    visit(tab, app, "distributions")
+    chosen = tab.locator(".st-key-card_brushed")
+    tab.wait_for_selector(".scatterlayer path.point")
+    drag(tab, 0.3, 0.5)
+    chosen.get_by_text("Brushed").wait_for()
+    tab.wait_for_url("**brush=*")
+    settle(tab)
+    shown, address = chosen.locator("p").first.inner_text(), tab.url
+    other = tab.context.new_page()
+    other.goto(address)
+    other.locator(".st-key-card_brushed").get_by_text(shown, exact=True).wait_for()
+    assert other.locator(".selectionlayer path").count()  # the range is marked
+    other.close()
+    dot = tab.locator(".scatterlayer path.point").nth(30).bounding_box()
+    x, y = dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2
+    tab.mouse.move(x, y, steps=4)
+    tab.locator(".hoverlayer .hovertext").first.wait_for()
+    tab.mouse.click(x, y)
+    chosen.get_by_text("Nearest in score to the clicked image").wait_for()
+    assert "brush=" not in tab.url
+    assert_nothing_wrong(tab, app)
+
+
 def test_one_image_is_scored_in_place(app: App, tab, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     picture = tmp_path / "noise<b>.png"

@@ -1,6 +1,7 @@
 """Every page on a real tiny store: filled, empty, half-way, with failures, hostile names and a broken folder."""
 
 import io
+import json
 import re
 import threading
 import time
@@ -21,7 +22,7 @@ from jepascore_core.locks import hold
 from jepascore_core.runner import Hooks, score_dataset, score_work
 from jepascore_core.store.costs import Cost, cost_file, recorded
 from jepascore_core.store.request import RunRequest
-from pages.components.distribution import directions
+from pages.components.separation_table import directions
 from pages.components.text import md, number
 from tests.tiny import TinyDataset, tiny_encoder, tiny_work
 
@@ -73,8 +74,6 @@ def words(at: AppTest) -> str:
 
 def galleries(at: AppTest) -> list[dict]:
     """What the galleries were sent."""
-    import json
-
     sent = [json.loads(element.proto.json) for element in at.get("bidi_component") if element.proto.json]
     return [data for data in sent if "rows" in data or "tiles" in data]
 
@@ -312,12 +311,125 @@ def test_an_empty_choice_in_the_address_is_the_usual_one(page: str, on_filled: N
     check(opened(page, **dict.fromkeys(("run", "score", "size", "as", "by", "end", "k"), "")))
 
 
-@pytest.mark.parametrize("shape", ["Density", "Histogram", "ECDF"])
+@pytest.mark.parametrize("shape", ["Density", "Histogram", "Ridgeline", "ECDF"])
 @pytest.mark.parametrize("by", ["Run", "Class"])
 def test_distributions_in_every_shape(shape: str, by: str, on_filled: None):
     at = check(opened("Distributions", **{"as": shape, "by": by, "score": "Listing 1, ε 1e−4"}))
     assert "Listing 1" in words(at).replace("\\", "")
     assert len(at.get("plotly_chart")) == 1
+
+
+def figures(at: AppTest) -> list[dict]:
+    return [json.loads(element.proto.spec) for element in at.get("plotly_chart")]
+
+
+def curve_names(at: AppTest) -> set[str]:
+    return {trace["name"] for figure in figures(at) for trace in figure["data"]}
+
+
+def test_classes_of_the_address_get_a_curve_each(on_filled: None):
+    at = check(opened("Distributions", runs=["jepa-tiny · digits"], by="Class", classes=["digit 3", "digit 7", "none"]))
+    assert curve_names(at) == {"digit 3", "digit 7"}
+    assert list(at.table[0].value.columns) == ["class", "images", "median", "5–95 %", "AUROC (95 %)", "KS"]
+    at = check(opened("Distributions", runs=["jepa-tiny · digits"], by="Class"))
+    assert curve_names(at) == {f"digit {i}" for i in range(8)}  # the largest eight of ten, which are equally large
+    assert "brightness" not in words(at)
+    check(at.multiselect(key="classes").set_value([]).run())
+    assert curve_names(at) == {"digits"}
+
+
+def test_a_class_that_a_run_does_not_hold_is_told(on_filled: None):
+    both = [label for label in run_labels() if label in ("jepa-tiny · digits", "tiny · blobs")]
+    at = check(opened("Distributions", runs=both, by="Class", classes=["digit 3"]))
+    assert "blobs has no image of these classes" in words(at)
+
+
+def ranged(at: AppTest) -> str:
+    return next(m.value for m in at.markdown if m.value.startswith("**:orange["))
+
+
+def test_a_brush_of_the_address_shows_all_images_of_its_panel(on_filled: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pages.components.curves.drawn_curves.__kwdefaults__", {"dots": 3})
+    label = "jepa-tiny · digits"
+    run = next(run for run in store.list_runs() if run.label == label)
+    scores = store.ranking(run).scores
+    low, high = scores[4] - 1e-3, scores[15] + 1e-3
+    at = check(opened("Distributions", runs=[label, "jepa-tiny-untrained · digits"], brush=f"1:{low}:{high}"))
+    assert sum(len(trace.get("text", ())) for figure in figures(at) for trace in figure["data"]) == 3
+    assert ranged(at).endswith("nats, 12 images]**") and "Brushed, jepa\\-tiny\\, 48 px" in ranged(at)
+    ((row,),) = [data["rows"] for data in galleries(at)]
+    keys = [tile["id"].split("\n")[1] for tile in row["cells"][0]]
+    assert keys == store.ranking(run).keys[4:16].to_pylist()
+    (mark,) = figures(at)[0]["layout"]["selections"]
+    assert (mark["xref"], mark["x0"], mark["x1"]) == ("x", low, high)
+
+
+@pytest.mark.parametrize("brush", ["", "1", "0:1:2", "1:a:2", "1:2:1", "1:nan:2", "1:-inf:inf", "99:1:2", "1:2:3:4"])
+def test_a_brush_that_means_nothing_is_the_lowest_scores(brush: str, on_filled: None):
+    at = check(opened("Distributions", runs=["jepa-tiny · digits"], brush=brush))
+    assert ranged(at).startswith("**:orange[Lowest 5 %: ") and ranged(at).endswith(" nats, 1 image]**")
+
+
+def test_a_brush_outlives_another_shape_but_not_another_score(on_filled: None):
+    at = check(opened("Distributions", runs=["jepa-tiny · digits"], brush="1:-200:200"))
+    check(at.segmented_control(key="as").set_value("Ridgeline").run())
+    assert "Brushed" in ranged(at) and figures(at)[0]["layout"]["selections"]
+    check(at.radio(key="score").set_value("Sphere").run())
+    assert "Lowest 5 %" in ranged(at) and "brush" not in at.query_params
+    assert "selections" not in figures(at)[0]["layout"]
+
+
+def test_a_clicked_dot_shows_its_neighbours_until_they_are_dropped(on_filled: None):
+    run = next(run for run in store.list_runs() if run.label == "jepa-tiny · digits")
+    at = opened("Distributions", runs=[run.label])
+    key = store.ranking(run).keys[9].as_py()
+    at.session_state["clicked_dot"] = (run.name, key)
+    check(at.run())
+    assert "Nearest in score" in words(at)
+    (data,) = galleries(at)
+    assert data["selected"] == f"{run.name}\n{key}"
+    assert [t["id"].split("\n")[1] for t in data["rows"][0]["cells"][0]] == store.ranking(run).keys[3:15].to_pylist()
+    check(at.button(key="forget").click().run())
+    assert "Lowest 5 %" in ranged(at)
+
+
+def test_a_look_at_the_same_rows_makes_no_figure_again(on_filled: None, monkeypatch: pytest.MonkeyPatch):
+    from jepascore_core import distribution_plots
+
+    made = []
+    shapes = {"Density": lambda *args, **options: made.append(1) or distribution_plots.density_plot(*args, **options)}
+    monkeypatch.setattr("pages.components.distribution.SHAPES", shapes)
+    at = check(opened("Distributions", runs=["jepa-tiny · digits"]))
+    before = [element.proto.id for element in at.get("plotly_chart")]
+    check(at.run())
+    assert made == [1] and [element.proto.id for element in at.get("plotly_chart")] == before
+
+
+def test_a_growing_figure_lies_over_the_one_before_until_it_is_drawn():
+    def script():
+        import plotly.graph_objects as go
+        import streamlit as st
+
+        from pages.components.steady import steady
+
+        rows = st.session_state.get("rows", 1)
+        figure = lambda: go.Figure(go.Scatter(y=list(range(rows))))  # noqa: E731
+        steady(figure, rows, key="it", alt="rows", growing=st.session_state.get("growing", True))
+
+    at = check(AppTest.from_function(script).run())
+
+    def shown():
+        return [len(figure["data"][0]["y"]) for figure in figures(at)]
+
+    assert shown() == [1]
+    at.session_state["rows"] = 2
+    check(at.run())
+    assert sorted(shown()) == [1, 2]
+    check(at.run())
+    assert shown() == [2]
+    at.session_state["rows"], at.session_state["growing"] = 3, False
+    check(at.run())
+    assert shown() == [3]
 
 
 def test_encoders_are_not_put_on_one_axis(on_filled: None):

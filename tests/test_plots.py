@@ -1,13 +1,8 @@
 """Figures, pictures and separation: known answers, one colour a dataset, no markup from data."""
 
-import json
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from jepascore_core import plots, walk_plots
 from jepascore_core.pictures import common_scale, leverage_picture, vector_picture
@@ -15,109 +10,6 @@ from jepascore_core.plane import principal_plane
 from jepascore_core.separation import separation
 
 HOSTILE = '<img src=x onerror=alert(1)> "cat" & <b>dog</b>'
-SHAPES = [plots.density_plot, plots.histogram_plot, plots.ecdf_plot]
-
-
-def frame(curves: dict[str, np.ndarray], panel: str = "encoder") -> pd.DataFrame:
-    parts = [
-        pd.DataFrame({
-            "panel": panel,
-            "scale": panel,
-            "curve": name,
-            "run": "r",
-            "key": [f"{name}/{i}" for i in range(len(x))],
-            "score": x,
-        })
-        for name, x in curves.items()
-    ]
-    return pd.concat(parts)
-
-
-@pytest.fixture
-def scores() -> pd.DataFrame:
-    draw = np.random.default_rng(0)
-    return frame({"photos": draw.normal(-17, 6, 420), "digits": draw.normal(-28, 2, 300)})
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_every_image_is_a_dot_that_names_it(shape, scores):
-    figure = shape(scores, {"photos": "#2F6FDE", "digits": "#E08A1E"})
-    dots = [trace for trace in figure.data if trace.mode == "markers"]
-    assert sum(len(trace.x) for trace in dots) == len(scores)
-    assert {tuple(entry) for trace in dots for entry in trace.customdata} == {("r", key) for key in scores["key"]}
-    assert figure.layout.xaxis.title.text == plots.SCORE_AXIS
-    assert figure.layout.yaxis.title.text
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("values", [[1.0], [2.0, 2.0, 2.0], [-1e9, 1e9], list(range(9000))], ids=len)
-def test_odd_samples_draw(shape, values):
-    figure = shape(frame({"a": np.array(values, float)}), {"a": "#2F6FDE"})
-    assert all(np.isfinite(np.asarray(trace.y, float)).all() for trace in figure.data)
-    assert json.loads(figure.to_json())
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_encoders_get_panels_of_their_own(shape, scores):
-    other = scores.assign(panel="another", scale="another", score=scores["score"] * 100)
-    figure = shape(pd.concat([scores, other]), {"photos": "#2F6FDE", "digits": "#E08A1E"})
-    assert figure.layout.xaxis2.title.text == plots.SCORE_AXIS
-    assert figure.layout.xaxis.range != figure.layout.xaxis2.range  # scores of two encoders share no scale
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_panels_of_one_encoder_share_their_range(shape, scores):
-    other = scores.assign(panel="another", score=scores["score"] - 40)
-    figure = shape(pd.concat([scores, other]), {"photos": "#2F6FDE", "digits": "#E08A1E"})
-    assert figure.layout.xaxis.range == figure.layout.xaxis2.range
-    low, high = figure.layout.xaxis.range
-    assert low < other["score"].min() and high > scores["score"].max()
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_many_curves_leave_room_for_themselves(shape):
-    curves = {f"class {i}": np.random.default_rng(i).normal(0, 1, 50) for i in range(8)}
-    figure = shape(frame(curves), dict.fromkeys(curves, "#2F6FDE"))
-    top = max(max(trace.y) for trace in figure.data)
-    low, high = figure.layout.yaxis.range
-    assert top < high <= 2.6 * top
-    assert low <= min(min(trace.y) for trace in figure.data)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_names_from_data_are_not_markup(shape):
-    figure = shape(frame({HOSTILE: np.arange(5.0)}, panel=HOSTILE), {HOSTILE: "#2F6FDE"})
-    visible = [note.text for note in figure.layout.annotations] + [str(trace.name) for trace in figure.data]
-    visible += [str(trace.hovertemplate) for trace in figure.data] + [str(t) for x in figure.data for t in x.text or ()]
-    assert not any("<img" in text or "<b>dog" in text for text in visible)
-
-
-@pytest.mark.parametrize("n", [3, 8])
-def test_labels_of_close_peaks_do_not_overlap(n):
-    curves = {f"class {i}": np.random.default_rng(i).normal(0, 1, 300) for i in range(n)}
-    figure = plots.density_plot(frame(curves), dict.fromkeys(curves, "#2F6FDE"), dots=False)
-    notes, xs = figure.layout.annotations, figure.data[0].x
-    up = 200 / (figure.layout.yaxis.range[1] / 1.03)  # px per unit
-    along = 900 / (max(xs) - min(xs))
-    for a, b in combinations(notes, 2):
-        apart = abs(a.y * up + a.yshift - b.y * up - b.yshift) >= 14
-        beside = abs(a.x - b.x) * along >= 7 * len("class 0")
-        assert apart or beside, (a.text, b.text)
-    assert max(note.y * up + note.yshift for note in notes) <= 200
-
-
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=60))
-@example([683.4017782393746] * 3)  # whose standard deviation is rounding
-@settings(max_examples=40, deadline=None)
-def test_density_integrates_to_one(values):
-    x, y = plots.kernel_density(values, min(values), max(values))
-    assert np.trapezoid(y, x) == pytest.approx(1, abs=0.03)
-
-
-def test_density_finds_the_mode():
-    x, y = plots.kernel_density(np.random.default_rng(0).normal(-20, 2, 5000), -30, -10)
-    assert x[y.argmax()] == pytest.approx(-20, abs=0.5)
-    assert y.max() == pytest.approx(1 / (2 * np.sqrt(2 * np.pi)), rel=0.08)
 
 
 def test_a_dataset_keeps_its_colour_whatever_else_there_is():
@@ -215,6 +107,18 @@ def test_separation_agrees_with_scikit_learn_and_scipy():
     truth = np.r_[np.ones(200), np.zeros(150)]
     assert found.auroc == pytest.approx(roc_auc_score(truth, np.r_[a, b]))
     assert found.ks == pytest.approx(ks_2samp(a, b).statistic)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 6])  # many ties, some, none
+def test_the_interval_is_delongs(digits):
+    draw = np.random.default_rng(3)
+    a, b = draw.normal(0, 1, 40).round(digits), draw.normal(0.5, 2, 25).round(digits)
+    wins = (a[:, None] > b) + 0.5 * (a[:, None] == b)  # every pair, as DeLong (1988) writes it
+    variance = wins.mean(axis=1).var(ddof=1) / 40 + wins.mean(axis=0).var(ddof=1) / 25
+    found = separation(a, b)
+    assert found.auroc == pytest.approx(wins.mean())
+    assert found.high - found.auroc == pytest.approx(1.959964 * np.sqrt(variance))
+    assert found.auroc - found.low == pytest.approx(1.959964 * np.sqrt(variance))
 
 
 def test_interval_covers_the_true_auroc_about_as_often_as_it_says():

@@ -184,6 +184,17 @@ def test_thumbnails_are_those_of_the_images(run):
     assert store.thumbnails(run, []) == {} and store.thumbnails(run, [10**9]) == {}
 
 
+def test_the_first_thumbnails_are_those_of_the_first_scored_images(run):
+    rows = pd.concat([pq.ParquetFile(p).read().to_pandas() for p in parts.part_files(run.path)])
+    expected = rows.dropna(subset="jepa_score")["thumbnail"].tolist()
+    assert store.first_thumbnails(run, 5) == expected[:5] and len(store.first_thumbnails(run, 1000)) == N - 1
+
+
+def test_the_median_is_that_of_the_stored_scores(run, empty):
+    assert store.median(run) == frame_of(run)["jepa_score"].median()
+    assert np.isnan(store.median(empty))
+
+
 def test_ties_are_broken_by_key(copy):
     for path in parts.part_files(copy.path):
         table = pq.read_table(path)

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from jepascore_core.curves import kernel_density
 from jepascore_core.drawing import saved
 from jepascore_core.naming import printable
-from jepascore_core.plots import Label, kernel_density, lifts
+from jepascore_core.plots import Label, lifts
 from jepascore_core.text import number
 
 # Colours that the page sets, light or dark; written with these values and replaced in the SVG.
@@ -71,7 +72,7 @@ def density(curves: Sequence[Curve], score: str, key: str, about: str) -> Drawn:
     def draw() -> Figure:
         figure, axes = _axes(_WIDE, left=0.025, bottom=0.17)
         low, high = (end(end(curve.scores) for curve in curves) for end in (min, max))
-        lines = [(curve, *kernel_density(curve.scores, low, high)) for curve in curves]
+        lines = [(curve, *kernel_density(np.sort(curve.scores), low, high)) for curve in curves]
         top = max(y.max() for _, _, y in lines)
         left, right = min(x[0] for _, x, _ in lines), max(x[-1] for _, x, _ in lines)
         labels = [Label(_short(curve.name), curve.colour, x[y.argmax()], y.max()) for curve, x, y in lines]

@@ -18,6 +18,7 @@ from jepascore_core.store.query import (
     embeddings,
     extremes,
     failures,
+    median,
     nearest,
     neighbours_of,
     percentile,
@@ -27,7 +28,7 @@ from jepascore_core.store.query import (
     spectrum_band,
     view_scores,
 )
-from jepascore_core.store.rankings import Ranking, ranking, thumbnails
+from jepascore_core.store.rankings import Ranking, first_thumbnails, ranking, thumbnails
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
 from jepascore_core.store.rule import CONVENTIONS, ScoreRule, why_not
 from jepascore_core.store.runs import Run, list_runs, open_run, runs_home
@@ -71,10 +72,12 @@ __all__ = [
     "export",
     "extremes",
     "failures",
+    "first_thumbnails",
     "fitted_gaussian",
     "format_classes",
     "list_runs",
     "list_tags",
+    "median",
     "merge_tags",
     "nearest",
     "neighbours_of",

@@ -53,6 +53,18 @@ def class_counts(run: Run, *, rule: ScoreRule = DEFAULT) -> pd.DataFrame:
     )
 
 
+def median(run: Run) -> float:
+    """Median of the stored scores of a run; reads that column alone.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Nats; NaN without a score.
+    """
+    return float(query(run.path, "SELECT coalesce(median(jepa_score), 'nan') AS median FROM rows")["median"].iloc[0])
+
+
 def scores(run: Run, *, rule: ScoreRule = DEFAULT, classes: Sequence[str] | None = None) -> pd.DataFrame:
     """Every score of a run.
 

@@ -215,6 +215,23 @@ def thumbnails(run: Run, index: Sequence[int]) -> dict[int, bytes]:
     return dict(zip(table["index"].to_pylist(), table["thumbnail"].to_pylist(), strict=True))
 
 
+def first_thumbnails(run: Run, n: int) -> list[bytes]:
+    """Thumbnails of a run's first scored images, which are a stratified random sample.
+
+    Args:
+        run: The run.
+        n: Most of them.
+
+    Returns:
+        JPEGs.
+
+    Raises:
+        RunError: The run cannot be read.
+    """
+    sql = "SELECT thumbnail FROM rows WHERE jepa_score IS NOT NULL AND thumbnail IS NOT NULL LIMIT $n"
+    return query_arrow(run.path, sql, n=int(n))["thumbnail"].to_pylist()
+
+
 def _read(run: Run, rule: ScoreRule) -> Ranking:
     """Read the narrow columns of a run and sort them.
 

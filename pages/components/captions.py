@@ -10,7 +10,7 @@ from jepascore_core.store import Run, ScoreRule
 from pages.components import pickers
 from pages.components.text import md, plural
 
-_CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
+CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
 
 
 def caption(runs: Sequence[Run], counts: Sequence[int], rule: ScoreRule, more: str = "") -> None:
@@ -26,13 +26,13 @@ def caption(runs: Sequence[Run], counts: Sequence[int], rule: ScoreRule, more: s
 
 def chart(figure: go.Figure, *, key: str, alt: str) -> None:
     """Draw a figure in the page's theme, without a toolbar."""
-    st.plotly_chart(figure, key=key, theme="streamlit", config=_CONFIG, alt=alt)
+    st.plotly_chart(figure, key=key, theme="streamlit", config=CONFIG, alt=alt)
 
 
 def brushable(figure: go.Figure, *, key: str, alt: str) -> dict:
     """Draw a figure whose points can be clicked or brushed; return the selection."""
     state = st.plotly_chart(
-        figure, key=key, theme="streamlit", config=_CONFIG, alt=alt,
+        figure, key=key, theme="streamlit", config=CONFIG, alt=alt,
         on_select="rerun", selection_mode=("points", "box"),
     )  # fmt: skip
     return dict(state.get("selection", {}))

@@ -13,6 +13,8 @@ from jepascore_core import comparison, store, views
 from jepascore_core.agreement import Overlap
 from jepascore_core.brightness import brightness as brightness_of
 from jepascore_core.comparison import Pair
+from jepascore_core.separation import Separation
+from jepascore_core.separation import separation as measure
 from jepascore_core.store import Common, Ranking, Run, RunGaussian, ScoreRule, Tag
 
 _MOST_PICTURES = 20_000  # thumbnails in memory, about 100 MB
@@ -84,9 +86,9 @@ def thumbnails(run: Run, index: Sequence[int]) -> dict[int, bytes]:
     return found | missing
 
 
-def scores(run: Run, rule: ScoreRule, classes: Sequence[str] = ()) -> pd.DataFrame:
-    """Scores of a run; see ``store.scores``."""
-    return store.scores(run, rule=rule, classes=classes or None)
+def separation(names: tuple[object, ...], reference: NDArray[np.float64], other: NDArray[np.float64]) -> Separation:
+    """How two sets of scores lie apart; ``names`` say which they are, and of which version. See ``separation``."""
+    return _separation(names, reference, other)
 
 
 def tags(run: Run) -> list[Tag]:
@@ -158,7 +160,7 @@ def shared(runs: Sequence[Run], common: Common, rule: ScoreRule, first: int, sec
 
 
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
-    """Mean brightness (0..1) of up to n thumbnails: the simplest rival of the score."""
+    """Mean brightness (0..1) of a run's first n thumbnails: the simplest rival of the score."""
     return _brightness(str(run.path), version(run), n)
 
 
@@ -172,15 +174,24 @@ def nearest(run: Run, key: str, n: int, among: int) -> pd.DataFrame:
     return _nearest(str(run.path), version(run), key, n, among)
 
 
-def median(run: Run, rule: ScoreRule | None = None) -> float:
-    """Median score of a run, nats; NaN when it has none."""
-    scores = ranking(run, rule or ScoreRule()).scores
-    return float(np.median(scores)) if len(scores) else float("nan")
+def median(run: Run) -> float:
+    """Median score of a run, nats; NaN when it has none. See ``store.median``."""
+    return _median(str(run.path), version(run))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _tags(path: str, version: str) -> list[Tag]:
     return store.list_tags(store.open_run(Path(path)))
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def _separation(names: tuple[object, ...], _a: NDArray[np.float64], _b: NDArray[np.float64]) -> Separation:
+    return measure(_a, _b)
+
+
+@st.cache_data(max_entries=512, show_spinner=False)
+def _median(path: str, version: str) -> float:
+    return store.median(store.open_run(Path(path)))
 
 
 @st.cache_data(max_entries=256, show_spinner="Comparing embeddings…")

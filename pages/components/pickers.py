@@ -235,9 +235,9 @@ def rule_key(rule: ScoreRule) -> str:
     return next(name for name, known in RULES.items() if known == rule)
 
 
-def classes_of(runs: Sequence[Run]) -> list[str]:
-    """Class names of some runs, in the order of their datasets, without repeats."""
+def classes_of(runs: Sequence[Run], rule: ScoreRule = RULES["Raw"]) -> list[str]:
+    """Classes of the scored images of some runs, in the order of their datasets, without repeats."""
     names: dict[str, None] = {}
     for run in runs:
-        names |= dict.fromkeys(str(name) for name in loaders.classes(run)["class_name"] if name)
+        names |= dict.fromkeys(name for name in loaders.ranking(run, rule).class_names if name)
     return list(names)

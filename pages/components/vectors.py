@@ -12,7 +12,7 @@ from jepascore_core.datasets.images import open_image
 from jepascore_core.errors import JepaScoreError
 from jepascore_core.pictures import common_scale, enlarged, vector_picture
 from jepascore_core.plane import principal_plane
-from jepascore_core.store import Run, ScoreRule
+from jepascore_core.store import Ranking, Run, ScoreRule
 from jepascore_core.walk_plots import movement_plot, path_plot
 from pages.components import encode, loaders, pickers
 from pages.components.captions import caption, chart
@@ -47,17 +47,21 @@ class Ranked:
     """Where an image stands in its run.
 
     Attributes:
-        keys: Keys of all scored images, least likely first.
+        held: All scored images, least likely first.
         place: Position of the chosen one.
     """
 
-    keys: list[str]
+    held: Ranking
     place: int
 
     @property
     def key(self) -> str:
         """The chosen image."""
-        return self.keys[self.place]
+        return self.key_at(self.place)
+
+    def key_at(self, place: int) -> str:
+        """The image at a place."""
+        return str(self.held.keys[place])
 
 
 @dataclass(frozen=True)
@@ -75,26 +79,27 @@ class Source:
 
 def pick_image(run: Run, rule: ScoreRule) -> Ranked:
     """Choose an image of a run by its key, kept in the URL as ``key``; an unknown key gives the likeliest image."""
-    keys = loaders.scores(run, rule).sort_values(["score", "key"])["key"].astype(str).tolist()
+    held = loaders.ranking(run, rule)
     linked = st.query_params.get("key")
     if linked is not None and linked != st.session_state.get("linked_image"):
         st.session_state["image"] = linked  # a link, or the browser's back button
     wanted = st.session_state.get("image")
-    place = keys.index(wanted) if wanted in keys else len(keys) - 1
-    st.session_state["image"] = st.session_state["linked_image"] = st.query_params["key"] = keys[place]
-    with pickers.chip("Image", pickers.shortened([keys[place]])):
+    found = None if wanted is None else held.place_of(str(wanted))
+    ranked = Ranked(held, len(held) - 1 if found is None else found)
+    st.session_state["image"] = st.session_state["linked_image"] = st.query_params["key"] = ranked.key
+    with pickers.chip("Image", pickers.shortened([ranked.key])):
         st.text_input("Image key", key="image", width=340)
-        st.caption(f"Rank {count(place + 1)} of {count(len(keys))}, from least likely.")
-    return Ranked(keys, place)
+        st.caption(f"Rank {count(ranked.place + 1)} of {count(len(held))}, from least likely.")
+    return ranked
 
 
 def step_buttons(ranked: Ranked) -> None:
     """Step to the next less or more likely image."""
 
     def step(by: int) -> None:
-        st.session_state["image"] = ranked.keys[ranked.place + by]
+        st.session_state["image"] = ranked.key_at(ranked.place + by)
 
-    last = ranked.place == len(ranked.keys) - 1
+    last = ranked.place == len(ranked.held) - 1
     with st.container(horizontal=True, width="content", wrap=False):
         st.button("Less likely", icon=":material/arrow_back:", on_click=step, args=(-1,), disabled=ranked.place == 0)
         st.button(

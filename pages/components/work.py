@@ -5,15 +5,16 @@ from collections.abc import Collection, Sequence
 import streamlit as st
 
 from jepascore_core import jobs
+from jepascore_core.distribution_plots import histogram_plot
 from jepascore_core.jobs import Job
-from jepascore_core.plots import histogram_plot
 from jepascore_core.store import Run, ScoreRule
 from pages.components import live, loaders, pickers
-from pages.components.captions import caption, chart
-from pages.components.distribution import curves
+from pages.components.captions import caption
+from pages.components.curves import drawn_curves
 from pages.components.gallery import Row, gallery
 from pages.components.guard import card
 from pages.components.inspector import pick, reopen
+from pages.components.steady import steady
 from pages.components.text import count, md, plural
 
 STOPPED = ("cancelled", "interrupted", "failed")
@@ -113,7 +114,6 @@ def _results(run: Run, *, arriving: bool) -> None:
     """Histogram and extremes of one run, while it goes on and after."""
     st.subheader("Arriving now" if arriving else "Newest results", anchor=False)
     rule = ScoreRule()
-    frame, colours = curves([run], rule, per_class=False)
     groups = [loaders.extremes(run, 7, which, rule) for which in ("least", "most")]
     note = f"{pickers.encoder_name(run)}, {plural(pickers.scored(run), 'image')}"
     gallery(
@@ -122,11 +122,14 @@ def _results(run: Run, *, arriving: bool) -> None:
         columns=("least", "most"),
         on_pick=pick,
     )
-    if len(frame) > 1:
+    drawn = drawn_curves([run], rule, dots=0)
+    if drawn and len(drawn[0].places) > 1:
         with card("arriving_histogram"):
-            figure = histogram_plot(frame, colours, dots=False)
-            chart(figure, key="arriving_chart", alt=f"Histogram of the scores of {run.label}")
-            caption([run], [len(frame)], rule)
+            steady(
+                lambda: histogram_plot([item.curve for item in drawn]), drawn[0].identity, key="arriving_chart",
+                alt=f"Histogram of the scores of {run.label}", growing=arriving,
+            )  # fmt: skip
+            caption([run], [len(drawn[0].places)], rule)
     failures = loaders.failures(run)
     if len(failures):
         with st.expander(f"{plural(len(failures), 'image')} could not be scored"):
