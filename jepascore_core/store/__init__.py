@@ -13,6 +13,7 @@ from jepascore_core.store.progress import ACTIVE, STATES, Progress
 from jepascore_core.store.query import (
     class_counts,
     counts,
+    embedded,
     embeddings,
     extremes,
     failures,
@@ -43,6 +44,7 @@ __all__ = [
     "ScoreRule",
     "class_counts",
     "counts",
+    "embedded",
     "embeddings",
     "export",
     "extremes",
