@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from jepascore_core import store
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("score", "cost", "runs", "show", "export", "encoders", "datasets", "train", "theory", "demo")
+COMMANDS = ("score", "cost", "runs", "show", "export", "map", "encoders", "datasets", "train", "theory", "demo")
 
 
 def command(*arguments: object) -> list[str]:
