@@ -29,6 +29,7 @@ st.navigation({
         st.Page("pages/class_extremes.py", title="Class extremes", help="Least and most likely images."),
         st.Page("pages/distributions.py", title="Distributions", help="Score distributions across datasets."),
         st.Page("pages/singular_vectors.py", title="Singular vectors", help="One image, taken apart."),
+        st.Page("pages/map.py", title="Map", help="Embeddings in two dimensions."),
     ],
     "Understand": [
         st.Page("pages/theory_lab.py", title="Theory lab", help="Does the score follow a density that is known?"),

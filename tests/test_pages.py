@@ -30,6 +30,7 @@ PAGES = {
     "Class extremes": "pages/class_extremes.py",
     "Distributions": "pages/distributions.py",
     "Singular vectors": "pages/singular_vectors.py",
+    "Map": "pages/map.py",
 }
 HOSTILE = ("<script>alert(1)</script> :cat: $x$ [a](b)", "**bold** :red[=cmd|'/c calc'!A1] \\ `tick`")
 
@@ -84,9 +85,9 @@ def check(at: AppTest) -> AppTest:
 def test_filled(page: str, on_filled: None):
     at = check(opened(page))
     assert at.title[0].value == page
-    if page in ("Distributions", "Singular vectors"):
+    if page in ("Distributions", "Singular vectors", "Map"):
         assert at.get("plotly_chart")
-    if page in ("Overview", "Class extremes", "Distributions", "Score images"):
+    if page in ("Overview", "Class extremes", "Distributions", "Score images", "Map"):
         assert galleries(at)
 
 
@@ -193,7 +194,7 @@ def test_class_extremes_follow_the_url(on_filled: None):
     assert row["cells"][0][0]["src"].startswith("data:image/jpeg;base64,")
 
 
-@pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors"])
+@pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors", "Map"])
 @pytest.mark.parametrize("score", ["Sphere", "Corrected"])
 def test_every_page_shows_the_named_scores(page: str, score: str, on_filled: None):
     run = next(label for label in run_labels() if label.startswith("jepa-tiny · digits"))

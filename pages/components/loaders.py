@@ -8,8 +8,10 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import store, views
+from jepascore_core import mapping, store, views
+from jepascore_core.mapping import Points
 from jepascore_core.store import Run, RunGaussian, ScoreRule
+from jepascore_core.store.maps import MapRequest, RunMap
 
 _MOST_DRAWN = 2048  # embeddings of a cloud
 _MOST_VIEWED = 4096  # images that tell how views settle; their resampling takes a second
@@ -83,6 +85,17 @@ def view_scores(run: Run) -> tuple[list[str], NDArray[np.float64]]:
 def settling(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How a run's estimates and its ranking settle; see ``views.settling`` and ``views.ranking``."""
     return _settling(str(run.path), version(run))
+
+
+def run_map(runs: Sequence[Run], request: MapRequest) -> RunMap:
+    """A map that is made while one waits; see ``mapping.make_map``."""
+    return _run_map(tuple(str(run.path) for run in runs), tuple(version(run) for run in runs), request)
+
+
+def map_points(runs: Sequence[Run], found: RunMap, rule: ScoreRule) -> Points:
+    """The images of a map with their scores; see ``mapping.scored_points``. ``runs`` are those of the map, in order."""
+    paths, versions = tuple(str(run.path) for run in runs), tuple(version(run) for run in runs)
+    return _map_points(paths, versions, found.request, rule, found)
 
 
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
@@ -160,6 +173,19 @@ def _view_scores(path: str, version: str) -> tuple[list[str], NDArray[np.float64
 def _settling(path: str, version: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     _, scores = _view_scores(path, version)
     return views.settling(scores), views.ranking(scores)
+
+
+@st.cache_data(max_entries=16, show_spinner="Projecting the embeddings…")
+def _run_map(paths: tuple[str, ...], versions: tuple[str, ...], request: MapRequest) -> RunMap:
+    return mapping.make_map(request)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _map_points(
+    paths: tuple[str, ...], versions: tuple[str, ...], request: MapRequest, rule: ScoreRule, _found: RunMap
+) -> Points:
+    rankings = [store.ranking(store.open_run(Path(path)), rule) for path in paths]
+    return mapping.scored_points(_found, rankings, comparable=rule.convention != "corrected")
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
