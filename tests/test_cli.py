@@ -29,6 +29,7 @@ COMMANDS = (
     "compare",
     "export",
     "tags",
+    "map",
     "report",
     "extremes",
     "encoders",
