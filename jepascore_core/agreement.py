@@ -13,7 +13,7 @@ from scipy.stats import hypergeom
 
 _Z95 = 1.959964  # two-sided 95 % of a normal
 _MANY_CLASSES = 20  # from here on the interval is over classes, which holds however few images each has
-_KENDALL_MOST = 100_000  # images; with so many the interval is 0.01 wide
+KENDALL_MOST = 100_000  # images; with so many the interval is 0.01 wide
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -98,6 +98,69 @@ class Ranks:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Spread:
+    """What a rank correlation and its interval are made of: value = Σ product / √(Σ square_a · Σ square_b).
+
+    Images differ in what they add to the sum of products, their own share and what they change in the ranks of the
+    others, and how much they differ tells how much the sum of other images would (Hájek's projection; for Kendall's
+    τ, Sen 1960). No distribution is assumed, and nothing is resampled.
+
+    Attributes:
+        product: Sum over each class, (C,).
+        square_a: Sum over each class, (C,).
+        square_b: Sum over each class, (C,).
+        variance: Of the product, (C,).
+        sizes: Images of each class, (C,).
+    """
+
+    product: Floats
+    square_a: Floats
+    square_b: Floats
+    variance: Floats
+    sizes: Ints
+
+    def together(self) -> Estimate:
+        """The correlation over all classes.
+
+        Returns:
+            With an interval through Fisher's z, from four images on. From 20 classes on it is the spread of the
+            classes that counts, which holds however few images each has.
+        """
+        n = int(self.sizes.sum())
+        product, square_a, square_b = (float(x.sum()) for x in (self.product, self.square_a, self.square_b))
+        if min(square_a, square_b) <= 0:
+            return Estimate(np.nan, np.nan, np.nan, n, "none")
+        scale = sqrt(square_a * square_b)
+        value = float(np.clip(product / scale, -1.0, 1.0))
+        filled = self.sizes > 1
+        over_classes = filled.sum() >= _MANY_CLASSES
+        if over_classes:  # linearised in the three sums
+            part = self.square_a * square_b + self.square_b * square_a
+            misfit = (self.product - value * part / (2 * scale))[filled]
+            variance = float(np.sum(misfit**2)) * len(misfit) / (len(misfit) - 1)
+        else:
+            variance = float(self.variance.sum())
+        if n < 4:
+            return Estimate(value, np.nan, np.nan, n, "none")
+        low, high = _fisher(value, sqrt(variance) / scale)
+        return Estimate(value, float(low), float(high), n, "over classes" if over_classes else "over images")
+
+    def of_classes(self) -> tuple[Floats, Floats, Floats]:
+        """The correlation within each class.
+
+        Returns:
+            Value, low and high, (C,) each; NaN where a class has too few images (two for a value, four for the
+            interval).
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = np.sqrt(self.square_a * self.square_b)
+            value = np.clip(self.product / scale, -1.0, 1.0)
+            low, high = _fisher(value, np.sqrt(self.variance) / scale)
+        few = self.sizes < 4
+        return value, np.where(few, np.nan, low), np.where(few, np.nan, high)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Overlap:
     """Images that two encoders both have at an end of a class.
 
@@ -174,64 +237,47 @@ def rank(scores: ArrayLike, classes: ArrayLike | None = None, n_classes: int | N
     return Ranks(below, ties, codes, sizes)
 
 
-def spearman(a: Ranks, b: Ranks) -> Estimate:
-    """Spearman's rank correlation; of ranks within classes, the correlation within the classes taken together.
+def spearman(a: Ranks, b: Ranks) -> Spread:
+    """Spearman's rank correlation; of ranks within classes, the correlation within classes.
 
     With one class this is the usual coefficient, ties sharing their mean rank. With more, percentiles are centred in
-    each class, so that differences between classes do not count. For the interval see ``_Spread``.
+    each class, so that differences between classes do not count.
 
     Args:
         a: Ranks of the images under one encoder.
         b: Under another one, in the same order and classes.
 
     Returns:
-        ρ, −1..1; NaN where a ranking is constant.
+        ρ, −1..1, of all classes together or of each; NaN where a ranking is constant.
     """
-    return _estimate(_spearman_spread(a, b), len(a))
+    u, v = (ranks.percentiles() / 100 - 0.5 for ranks in (a, b))
+    each = u * v + _mean_above(a, v) + _mean_above(b, u)
+    return _spread(a, (u * v, u * u, v * v), each)
 
 
-def kendall(a: Ranks, b: Ranks, *, most: int = _KENDALL_MOST, seed: int = 0) -> Estimate:
-    """Kendall's τ-b; of ranks within classes, over all pairs of one class. For the interval see ``_Spread``.
+def kendall(a: Ranks, b: Ranks, *, most: int | None = KENDALL_MOST, seed: int = 0) -> Spread:
+    """Kendall's τ-b; of ranks within classes, over the pairs of one class.
 
     Args:
         a: Ranks of the images under one encoder.
         b: Under another one, in the same order and classes.
-        most: Most images; of more, a random sample is taken, which ``n`` of the result tells.
+        most: Most images; of more, a random sample is taken, which ``n`` of the result tells. None takes all.
         seed: Of that sample.
 
     Returns:
-        τ-b, −1..1; NaN where a ranking is constant.
+        τ-b, −1..1, of all classes together or of each; NaN where a ranking is constant.
     """
-    if len(a) > most:
+    if most is not None and len(a) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(len(a), most, replace=False))
         a, b = a.among(chosen), b.among(chosen)
-    return _estimate(_kendall_spread(a, b), len(a))
-
-
-def spearman_of_classes(a: Ranks, b: Ranks) -> tuple[Floats, Floats, Floats]:
-    """Spearman's correlation within each class.
-
-    Args:
-        a: Ranks within classes under one encoder.
-        b: Under another one, in the same order and classes.
-
-    Returns:
-        ρ, low and high, (C,) each; NaN where a class has too few images (two for ρ, four for the interval).
-    """
-    return _of_classes(_spearman_spread(a, b))
-
-
-def kendall_of_classes(a: Ranks, b: Ranks) -> tuple[Floats, Floats, Floats]:
-    """Kendall's τ-b within each class, of all images; otherwise as ``spearman_of_classes``.
-
-    Args:
-        a: Ranks within classes under one encoder.
-        b: Under another one, in the same order and classes.
-
-    Returns:
-        τ-b, low and high, (C,) each.
-    """
-    return _of_classes(_kendall_spread(a, b))
+    order = _sorted(a.classes, a.below, b.below)
+    starts = _group_starts(a.classes[order], a.below[order], b.below[order])
+    lengths = np.diff(starts, append=len(a))
+    both = _put(np.repeat(lengths, lengths), order)  # equal in a and in b, itself among them
+    discordant = _put(_inversions(a.classes[order], b.below[order]), order)
+    size = a.sizes[a.classes]
+    each = (size - a.ties - b.ties + both - 2 * discordant).astype(np.float64)
+    return _spread(a, (each / 2, (size - a.ties) / 2, (size - b.ties) / 2), each)
 
 
 def overlap(a: Ranks, b: Ranks, n: int) -> Overlap:
@@ -305,60 +351,6 @@ def _chance_of(shared: Floats, sizes: Ints, n: Ints) -> Floats:
     return hypergeom.sf(distinct[:, 0] - 1, distinct[:, 1], distinct[:, 2], distinct[:, 2])[inverse.ravel()]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Spread:
-    """What a rank correlation and its interval are made of: value = Σ product / √(Σ square_a · Σ square_b).
-
-    Images differ in what they add to the sum of products, their own share and what they change in the ranks of the
-    others, and how much they differ tells how much the sum of other images would (Hájek's projection; for Kendall's
-    τ, Sen 1960). No distribution is assumed, and nothing is resampled.
-
-    Attributes:
-        product: Sum over each class, (C,).
-        square_a: Sum over each class, (C,).
-        square_b: Sum over each class, (C,).
-        variance: Of the product, (C,).
-        sizes: Images of each class, (C,).
-    """
-
-    product: Floats
-    square_a: Floats
-    square_b: Floats
-    variance: Floats
-    sizes: Ints
-
-
-def _estimate(spread: _Spread, n: int) -> Estimate:
-    """The correlation over all classes, with its interval through Fisher's z."""
-    product, square_a, square_b = (float(x.sum()) for x in (spread.product, spread.square_a, spread.square_b))
-    if min(square_a, square_b) <= 0:
-        return Estimate(np.nan, np.nan, np.nan, n, "none")
-    scale = sqrt(square_a * square_b)
-    value = float(np.clip(product / scale, -1.0, 1.0))
-    filled = spread.sizes > 1
-    over_classes = filled.sum() >= _MANY_CLASSES
-    if over_classes:  # linearised in the three sums
-        part = spread.square_a * square_b + spread.square_b * square_a
-        misfit = (spread.product - value * part / (2 * scale))[filled]
-        variance = float(np.sum(misfit**2)) * len(misfit) / (len(misfit) - 1)
-    else:
-        variance = float(spread.variance.sum())
-    if n < 4:
-        return Estimate(value, np.nan, np.nan, n, "none")
-    low, high = _fisher(value, sqrt(variance) / scale)
-    return Estimate(value, float(low), float(high), n, "over classes" if over_classes else "over images")
-
-
-def _of_classes(spread: _Spread) -> tuple[Floats, Floats, Floats]:
-    """The correlation within each class, with its interval."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.sqrt(spread.square_a * spread.square_b)
-        value = np.clip(spread.product / scale, -1.0, 1.0)
-        low, high = _fisher(value, np.sqrt(spread.variance) / scale)
-    few = spread.sizes < 4
-    return value, np.where(few, np.nan, low), np.where(few, np.nan, high)
-
-
 def _fisher(value: ArrayLike, deviation: ArrayLike) -> tuple[Floats, Floats]:
     """Interval of a correlation from its standard deviation, through z; none where it is exactly ±1."""
     value = np.asarray(value, np.float64)
@@ -367,13 +359,6 @@ def _fisher(value: ArrayLike, deviation: ArrayLike) -> tuple[Floats, Floats]:
     half = _Z95 * np.asarray(deviation) / (1 - inside**2)
     low, high = (np.where(sure, value, np.tanh(np.arctanh(inside) + sign * half)) for sign in (-1, 1))
     return low, high
-
-
-def _spearman_spread(a: Ranks, b: Ranks) -> _Spread:
-    """Sums of centred percentiles, −½..½, and the variance of their products' sum."""
-    u, v = (ranks.percentiles() / 100 - 0.5 for ranks in (a, b))
-    each = u * v + _mean_above(a, v) + _mean_above(b, u)
-    return _spread(a, (u * v, u * u, v * v), each)
 
 
 def _mean_above(ranks: Ranks, values: Floats) -> Floats:
@@ -387,22 +372,10 @@ def _mean_above(ranks: Ranks, values: Floats) -> Floats:
     return above / ranks.sizes[ranks.classes]
 
 
-def _kendall_spread(a: Ranks, b: Ranks) -> _Spread:
-    """Sums of concordant minus discordant pairs, of pairs untied in a and in b, and the variance of the first."""
-    order = _sorted(a.classes, a.below, b.below)
-    starts = _group_starts(a.classes[order], a.below[order], b.below[order])
-    lengths = np.diff(starts, append=len(a))
-    both = _put(np.repeat(lengths, lengths), order)  # equal in a and in b, itself among them
-    discordant = _put(_inversions(a.classes[order], b.below[order]), order)
-    size = a.sizes[a.classes]
-    each = (size - a.ties - b.ties + both - 2 * discordant).astype(np.float64)
-    return _spread(a, (each / 2, (size - a.ties) / 2, (size - b.ties) / 2), each)
-
-
-def _spread(ranks: Ranks, parts: tuple[Floats, Floats, Floats], each: Floats) -> _Spread:
+def _spread(ranks: Ranks, parts: tuple[Floats, Floats, Floats], each: Floats) -> Spread:
     """Sums over classes of what images add; ``each`` is what one more of its kind would change, (N,)."""
     product, square_a, square_b = (np.bincount(ranks.classes, x, len(ranks.sizes)).astype(float) for x in parts)
-    return _Spread(product, square_a, square_b, _variance(ranks, each), ranks.sizes)
+    return Spread(product, square_a, square_b, _variance(ranks, each), ranks.sizes)
 
 
 def _variance(ranks: Ranks, each: Floats) -> Floats:

@@ -49,9 +49,11 @@ def correlations(common: Common, first: int, second: int) -> Pair:
     """
     run = common.in_run[first], common.in_run[second]
     classes = common.in_class[first], common.in_class[second]
-    whole = agreement.spearman(*run), agreement.kendall(*run)
-    within = (agreement.spearman(*classes), agreement.kendall(*classes)) if common.has_classes else whole
-    return Pair(*whole, *within, agreement.spearman_of_classes(*classes))
+    rho, tau = (measure(*run).together() for measure in (agreement.spearman, agreement.kendall))
+    if not common.has_classes:
+        return Pair(rho, tau, rho, tau, agreement.spearman(*classes).of_classes())
+    within = agreement.spearman(*classes)
+    return Pair(rho, tau, within.together(), agreement.kendall(*classes).together(), within.of_classes())
 
 
 def shared(common: Common, first: int, second: int, n: int) -> Overlap:
@@ -114,7 +116,7 @@ def _compared_pair(common: Common, i: int, j: int, n: int, most: int) -> dict[st
     table = class_table(common, pair, ends)
     for name, values in zip(
         ("kendall", "kendall_low", "kendall_high"),
-        agreement.kendall_of_classes(common.in_class[i], common.in_class[j]),
+        agreement.kendall(common.in_class[i], common.in_class[j], most=None).of_classes(),
         strict=True,
     ):
         table[name] = values[ends.sizes > 0]

@@ -331,6 +331,29 @@ def test_one_image_is_scored_in_place(app: App, tab, tmp_path: Path) -> None:
     assert_nothing_wrong(tab, app)
 
 
+def test_a_dot_shows_its_image_and_a_box_all_of_them(app: App, tab) -> None:
+    visit(tab, app, "compare_encoders")
+    area = tab.locator("[class*=st-key-scatter_] .nsewdrag").first
+    area.scroll_into_view_if_needed()
+    tab.wait_for_function("document.querySelector('[class*=st-key-scatter_] .points path')")
+    dot = tab.locator("[class*=st-key-scatter_] .points path").first.bounding_box()
+    tab.mouse.move(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
+    picture = tab.locator(".jepascore-hover:popover-open img")
+    picture.wait_for()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    box = area.bounding_box()
+    tab.mouse.move(box["x"] + 5, box["y"] + 5)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=5)
+    tab.mouse.up()
+    chosen = tab.locator("[class*=st-key-card_selected]")
+    chosen.get_by_text(re.compile(r"Selected: \d+ images")).wait_for()
+    chosen.locator("button.tile img").first.wait_for()
+    tab.mouse.click(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
+    tab.locator('[role="dialog"]').get_by_text("nats").first.wait_for()
+    assert_nothing_wrong(tab, app)
+
+
 def test_a_broken_upload_is_one_sentence(app: App, tab, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from streamlit.testing.v1 import AppTest
 from torch import nn
 from typer.testing import CliRunner
 
@@ -207,17 +208,22 @@ def test_samples_without_a_common_image_are_told(monkeypatch: pytest.MonkeyPatch
     assert "no image in common" in words(check(opened("Compare encoders")))
 
 
+def pictures(at: AppTest) -> dict[str, str]:
+    """What was sent for the dots of the scatter."""
+    sent = [json.loads(element.proto.json) for element in at.get("bidi_component") if element.proto.json]
+    (found,) = [data["pictures"] for data in sent if "pictures" in data]
+    return found
+
+
 def test_pictures_over_dots_are_sent_once_and_bounded(on_home: list[store.Run], monkeypatch: pytest.MonkeyPatch):
     at = check(opened("Compare encoders"))
-    (sent,) = [data for data in galleries(at) if "pictures" in data]
-    common = store.common_images(on_home)
-    assert set(sent["pictures"]) == {str(index) for index in common.index(0)}
-    assert all(source.startswith("data:image/jpeg;base64,") for source in sent["pictures"].values())
+    sent, common = pictures(at), store.common_images(on_home)
+    assert set(sent) == {str(index) for index in common.index(0)}
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sent.values())
     monkeypatch.setattr("pages.components.compare_scatter.PICTURE_BYTES", 3000)
-    at = check(at.run())
-    (sent,) = [data for data in galleries(at) if "pictures" in data]
-    assert 0 < sum(map(len, sent["pictures"].values())) <= 3000 < PICTURE_BYTES
-    assert f"{len(sent['pictures'])} dots show their picture" in words(at)
+    fewer = pictures(check(at.run()))
+    assert 0 < sum(map(len, fewer.values())) <= 3000 < PICTURE_BYTES
+    assert f"{len(fewer)} dots show their picture" in words(at)
 
 
 def test_a_box_means_every_image_in_it_drawn_or_not(on_home: list[store.Run]):

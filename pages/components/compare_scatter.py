@@ -26,7 +26,7 @@ PICTURES_OF_MANY = 150  # the same in a run of more than 20,000 images, where ea
 PICTURE_BYTES = 1_300_000  # to send; with the dots themselves at most 2 MB
 TILES = 10  # images of each kind of disagreement
 SELECTED = 20  # images shown of a selection
-TILE_PX = 84
+TILE_PX = 70
 
 
 def draw_scatter(choice: Choice, common: Common) -> dict:
@@ -107,9 +107,10 @@ def draw_selection(selection: Mapping, choice: Choice, common: Common) -> None:
         return
     with card("selected"):
         st.markdown(f"**:orange[Selected: {plural(len(images), 'image')}]**")
+        shown = Row("", "", [_tiles(choice, common, images[:SELECTED])], choice.runs[0].name)
         gallery(
-            [Row("", "", [_tiles(choice, common, images[:SELECTED])], choice.runs[0].name)], key="selected",
-            name="Selected images", size=TILE_PX, card=False, empty="No image lies here.", on_pick=pick,
+            [shown], key="selected", size=TILE_PX, name="Selected images", card=False, empty="No image lies here.",
+            on_pick=pick,
         )  # fmt: skip
         more = f"The {SELECTED} on which they differ most. " if len(images) > SELECTED else ""
         st.caption(f"{more}{_badges(choice, common)}")
