@@ -274,7 +274,7 @@ def test_a_brush_and_a_dot_show_images(app: App, tab) -> None:
     other = tab.context.new_page()
     other.goto(address)
     other.locator(".st-key-card_brushed").get_by_text(shown, exact=True).wait_for()
-    assert other.locator(".selectionlayer path").count()  # the range is marked
+    other.locator(".selectionlayer path").first.wait_for(state="attached")  # the range is marked
     other.close()
     dot = tab.locator(".scatterlayer path.point").nth(30).bounding_box()
     x, y = dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2

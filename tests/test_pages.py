@@ -167,7 +167,7 @@ def test_names_from_data_are_never_markup(on_filled: None):
         run.label for run in store.list_runs() if not run.problem and len(run.meta["dataset"]["class_names"]) == 2
     )
     for page in ("Class extremes", "Distributions"):
-        at = check(opened(page, runs=[label], classes=list(HOSTILE)))
+        at = check(opened(page, runs=[label], classes=list(HOSTILE), by="Class"))
         text = words(at)
         assert "<script>" not in text
         assert ":red[=cmd" not in text
