@@ -39,7 +39,7 @@ def measured(requests, home, seconds=120.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = jobs.estimates(requests, runs_dir=home)
-        assert len(costs._at_work(home / ".costs")) <= 1
+        assert len(costs.at_work(home / ".costs")) <= 1
         if all(estimate.settled for estimate in found):
             return found
         time.sleep(0.05)
@@ -163,9 +163,9 @@ def test_costs_are_measured_one_after_the_other_and_remembered(home):
     assert first.cost.device == "cpu" and first.cost.images == second.cost.images > 100  # of the whole dataset
     assert failed.cost is None and "no-such-encoder" in failed.problem and "\n" not in failed.problem
     jobs.estimates([GALAXIES, unknown, twin], runs_dir=home)
-    assert not costs._at_work(home / ".costs")  # neither again nor retried
+    assert not costs.at_work(home / ".costs")  # neither again nor retried
     jobs.forget([unknown], runs_dir=home)
-    assert not jobs.estimates([unknown], runs_dir=home)[0].settled and len(costs._at_work(home / ".costs")) == 1
+    assert not jobs.estimates([unknown], runs_dir=home)[0].settled and len(costs.at_work(home / ".costs")) == 1
     assert measured([unknown], home)[0].problem == failed.problem
 
 
@@ -173,9 +173,9 @@ def test_costs_are_measured_one_after_the_other_and_remembered(home):
 def test_a_run_breaks_a_measurement_off_and_goes_before_it(home):
     assert not jobs.estimates([GALAXIES], runs_dir=home)[0].settled
     job = jobs.start(RunRequest("demo:jepa-tiny", "demo:galaxies", limit=4, device="cpu"), runs_dir=home)
-    assert not costs._at_work(home / ".costs")
+    assert not costs.at_work(home / ".costs")
     (waiting,) = jobs.estimates([GALAXIES], runs_dir=home)
-    assert waiting.busy_with and not costs._at_work(home / ".costs")
+    assert waiting.busy_with and not costs.at_work(home / ".costs")
     (estimate,) = measured([GALAXIES], home)
     assert estimate.cost is not None and not next(j for j in jobs.list_jobs(home) if j.id == job.id).active
 
@@ -186,4 +186,4 @@ def test_a_measurement_that_was_killed_is_one_sentence(home):
     child.kill()
     child.wait()
     (estimate,) = jobs.estimates([GALAXIES], runs_dir=home)
-    assert "without a word" in estimate.problem and not costs._at_work(home / ".costs")
+    assert "without a word" in estimate.problem and not costs.at_work(home / ".costs")

@@ -1,10 +1,14 @@
 """Processes of our own command line, each in a session of its own: a closed dashboard does not end them."""
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from jepascore_core.files import read_json, write_json
+from jepascore_core.processes import identity, is_alive
 
 children: list[subprocess.Popen[bytes]] = []  # ours, to be reaped: a zombie keeps its process id
 
@@ -55,3 +59,43 @@ def start_child(argv: Sequence[str], log: Path) -> int:
 def reap() -> None:
     """Take leave of children that have ended."""
     children[:] = [child for child in children if child.poll() is None]
+
+
+def mark(path: Path, pid: int) -> None:
+    """Write down which process makes a file.
+
+    Args:
+        path: The file; the mark lies beside it and ends in ``.pid``.
+        pid: The process.
+
+    Raises:
+        OSError: The mark cannot be written.
+    """
+    write_json(path.with_suffix(".pid"), {"pid": pid, "process": identity(pid)}, durable=False)
+
+
+def alive(path: Path) -> bool:
+    """Whether the process that makes a file is at work.
+
+    Args:
+        path: The file.
+
+    Returns:
+        True when it was marked and runs.
+    """
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        data = read_json(path.with_suffix(".pid"))
+        return is_alive(int(data["pid"]), data["process"])
+    return False
+
+
+def at_work(folder: Path) -> list[Path]:
+    """Marks of the processes in a folder that are at work.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Paths that end in ``.pid``.
+    """
+    return [path for path in folder.glob("*.pid") if alive(path)]

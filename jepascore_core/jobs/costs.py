@@ -10,11 +10,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from jepascore_core.errors import RunError
-from jepascore_core.files import read_json, write_json
-from jepascore_core.jobs.children import command_line, reap, start_child
+from jepascore_core.files import read_json
+from jepascore_core.jobs.children import alive, at_work, command_line, mark, reap, start_child
 from jepascore_core.jobs.job_file import last_words, read_jobs
 from jepascore_core.locks import holder_of
-from jepascore_core.processes import identity, is_alive
 from jepascore_core.store.costs import FOLDER, Cost, cost_file, read_cost
 from jepascore_core.store.request import RunRequest
 from jepascore_core.store.runs import runs_home
@@ -64,7 +63,7 @@ def estimates(requests: Sequence[RunRequest], *, runs_dir: str | Path | None = N
     reap()
     found = [_look(request, cost_file(request, home)) for request in requests]
     missing = next((estimate.request for estimate in found if not estimate.settled), None)
-    if missing is None or _at_work(home / FOLDER):
+    if missing is None or at_work(home / FOLDER):
         return found
     missing.check()
     if busy_with := _holder(missing.device, home):
@@ -84,7 +83,7 @@ def forget(requests: Sequence[RunRequest], *, runs_dir: str | Path | None = None
     for path in {cost_file(request, home) for request in requests}:
         for suffix in (".json", ".log"):
             path.with_suffix(suffix).unlink(missing_ok=True)
-        if not _alive(path):
+        if not alive(path):
             path.with_suffix(".pid").unlink(missing_ok=True)
 
 
@@ -94,7 +93,7 @@ def break_off(home: Path) -> None:
     Args:
         home: Where runs lie.
     """
-    for path in _at_work(home / FOLDER):
+    for path in at_work(home / FOLDER):
         with contextlib.suppress(OSError, ValueError):
             pid = int(read_json(path)["pid"])
             path.unlink()
@@ -104,26 +103,13 @@ def break_off(home: Path) -> None:
 def _look(request: RunRequest, path: Path) -> Estimate:
     """What the files say of one request."""
     found = read_cost(path)
-    if found is None and path.with_suffix(".pid").exists() and not _alive(path):
+    if found is None and path.with_suffix(".pid").exists() and not alive(path):
         found = read_cost(path)  # it may have ended properly between our two looks
         if found is None and path.with_suffix(".pid").exists():
             found = last_words(path.with_suffix(".log")) or _DIED
     if isinstance(found, Cost):
         return Estimate(request, found)
     return Estimate(request, problem=found or "")
-
-
-def _alive(path: Path) -> bool:
-    """Whether the process beside a cost's file is at work."""
-    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-        data = read_json(path.with_suffix(".pid"))
-        return is_alive(int(data["pid"]), data["process"])
-    return False
-
-
-def _at_work(folder: Path) -> list[Path]:
-    """Files of the processes that measure now."""
-    return [path for path in folder.glob("*.pid") if _alive(path)]
 
 
 def _holder(device: str, home: Path) -> str:
@@ -149,10 +135,9 @@ def _start(request: RunRequest, path: Path) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         with FileLock(path.parent / ".lock"):
-            if _at_work(path.parent):
+            if at_work(path.parent):
                 return
             argv = command_line(["cost", *whole.to_argv(), f"--record={path}"])
-            pid = start_child(argv, path.with_suffix(".log"))
-            write_json(path.with_suffix(".pid"), {"pid": pid, "process": identity(pid)}, durable=False)
+            mark(path, start_child(argv, path.with_suffix(".log")))
     except OSError as error:
         raise RunError(f"Cannot measure the cost in {path.parent} ({error.strerror}).") from error

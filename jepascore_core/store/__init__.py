@@ -15,6 +15,7 @@ from jepascore_core.store.progress import ACTIVE, STATES, Progress
 from jepascore_core.store.query import (
     class_counts,
     counts,
+    embedded,
     embeddings,
     extremes,
     failures,
@@ -66,6 +67,7 @@ __all__ = [
     "counts",
     "damaged_tags",
     "delete_tag",
+    "embedded",
     "embeddings",
     "encoder_of",
     "export",

@@ -118,7 +118,7 @@ def stream(
 
 def _write_csv(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
     with pa.csv.CSVWriter(path, schema) as writer:
-        return _write_all(batches, lambda table: writer.write_table(_disarmed(table)), schema)
+        return _write_all(batches, lambda table: writer.write_table(disarmed(table)), schema)
 
 
 def _write_parquet(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
@@ -146,8 +146,15 @@ def _write_all(batches: Iterable[pa.RecordBatch], write: Callable[[pa.Table], ob
     return rows
 
 
-def _disarmed(table: pa.Table) -> pa.Table:
-    """Text cells that begin like a formula, preceded by an apostrophe, as OWASP advises."""
+def disarmed(table: pa.Table) -> pa.Table:
+    """Text cells that begin like a formula, preceded by an apostrophe, as OWASP advises.
+
+    Args:
+        table: Any table.
+
+    Returns:
+        The same table otherwise.
+    """
     for number, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             armed = pc.match_substring_regex(table.column(number), r"^[=+\-@\t\r\n＝＋－＠]")

@@ -225,19 +225,33 @@ def spectra(
 
 
 def embeddings(run: Run, limit: int | None = None) -> NDArray[np.float32]:
-    """Embeddings of many images.
+    """Embeddings of many images; see ``embedded``.
+
+    Args:
+        run: The run.
+        limit: Most images.
+
+    Returns:
+        (N, D); N is 0 where the run holds none.
+    """
+    return embedded(run, limit)[1]
+
+
+def embedded(run: Run, limit: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Embeddings of many images, and which images they are.
 
     Args:
         run: The run.
         limit: Most images. A run begins with a stratified random sample, so the first ones are that.
 
     Returns:
-        (N, D); N is 0 where the run holds none.
+        Number of each image in the run (N,), and the embeddings (N, D); N is 0 where the run holds none.
     """
-    sql = "SELECT embedding FROM rows WHERE jepa_score IS NOT NULL AND embedding IS NOT NULL"
+    sql = "SELECT index, embedding FROM rows WHERE jepa_score IS NOT NULL AND embedding IS NOT NULL"
     values = {} if limit is None else {"n": int(limit)}
     table = query_arrow(run.path, sql + (" LIMIT $n" if values else ""), **values)
-    return table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1 if len(table) else 0)
+    flat = table["embedding"].combine_chunks().flatten().to_numpy()
+    return table["index"].to_numpy(), flat.reshape(len(table), -1 if len(table) else 0)
 
 
 def nearest(run: Run, key: str, n: int, *, among: int | None = None) -> pd.DataFrame:
