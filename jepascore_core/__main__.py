@@ -364,6 +364,37 @@ def extremes(
     typer.echo(out)
 
 
+@app.command("map", epilog=example("map jepa-tiny-photos-0123456789 --projection umap --to map.csv"))
+def map_runs(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs of one encoder, or folders.")],
+    projection: Annotated[str, typer.Option(help="pca or umap.")] = "umap",
+    neighbours: Annotated[int, typer.Option(help="Neighbours that UMAP keeps near.")] = 15,
+    seed: Annotated[int, typer.Option(help="Of UMAP, and of the images on which the map is judged.")] = 0,
+    to: Annotated[Path | None, typer.Option(help="File to write: .csv or .parquet.")] = None,
+    runs_dir: RunsDir = None,
+    record: Annotated[Path | None, typer.Option("--record", hidden=True)] = None,
+) -> None:
+    """Project the embeddings of runs of one encoder to two dimensions, as the page Map does."""
+    from jepascore_core.processes import die_first
+    from jepascore_core.store.maps import MapRequest, recorded, write_map
+
+    request = MapRequest(tuple(runs), projection, neighbours, seed)
+    if record is not None:
+        die_first()  # nobody typed this command: a map must not cost somebody else's work
+    with recorded(record):
+        from jepascore_core.mapping import export_map, make_map
+
+        found = make_map(request, runs_dir)
+        if record is not None:
+            write_map(record, found)
+    held = "" if found.share is None else f", {100 * sum(found.share):.1f} % of the variance"
+    trust = "" if found.trust is None else f", trustworthiness {found.trust:.3f}"
+    typer.echo(f"{len(found.index)} images in {found.elapsed_s:.1f} s{held}{trust}", err=to is not None)
+    if to is not None:
+        export_map(found, to, runs_dir)
+        typer.echo(to)
+
+
 @app.command(epilog=example("encoders --json"))
 def encoders(as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """List the preset encoders; any other timm or open_clip name works too."""
