@@ -32,6 +32,7 @@ st.navigation({
         st.Page(
             "pages/compare_encoders.py", title="Compare encoders", help="Do encoders find the same images strange?"
         ),
+        st.Page("pages/map.py", title="Map", help="Embeddings in two dimensions."),
     ],
     "Understand": [
         st.Page("pages/theory_lab.py", title="Theory lab", help="Does the score follow a density that is known?"),

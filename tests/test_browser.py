@@ -35,6 +35,7 @@ PAGES = {
     "distributions": ("distributions", "Distributions"),
     "singular_vectors": ("singular_vectors", "Singular vectors"),
     "compare_encoders": ("compare_encoders", "Compare encoders"),
+    "map": ("map", "Map"),
     "theory_lab": ("theory_lab", "Theory lab"),
 }
 DEMO_RUNS = 3  # at least: photographs, digits and galaxies
@@ -248,6 +249,39 @@ def test_the_address_restores_the_view(app: App, tab) -> None:
     assert key
     assert urllib.request.unquote(key[1]) in shown
     assert urllib.request.unquote(key[1]) in other.locator('[data-testid="stMain"]').inner_text()
+    assert_nothing_wrong(tab, app)
+
+
+def test_circling_dots_of_the_map_shows_their_images(app: App, tab) -> None:
+    visit(tab, app, "map")
+    tab.get_by_text("Lowest 5 % of the map").wait_for()
+    dots = tab.locator(".scatterlayer .point")
+    drawn = dots.count()
+    assert drawn > 100
+    box = tab.locator(".nsewdrag").first.bounding_box()
+    left, top = box["x"] + 3, box["y"] + 3
+    right, bottom = left + box["width"] - 6, top + box["height"] - 6
+    tab.mouse.move(left, top)
+    tab.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 20)):
+        tab.mouse.move(x, y, steps=4)
+    tab.mouse.up()
+    told = tab.get_by_text(re.compile("^Circled: "))
+    told.wait_for()
+    assert re.sub(r"\D", "", told.inner_text()) == str(drawn)
+    settle(tab)
+    tab.get_by_role("button", name="Clear").click()
+    tab.get_by_text("Lowest 5 % of the map").wait_for()
+    settle(tab)
+    tab.locator('.modebar-btn[data-val="pan"]').click()
+    tab.wait_for_timeout(300)
+    dots.last.hover(force=True)
+    dots.last.click(force=True)
+    tab.get_by_text("Around the clicked image: 24 images").wait_for()
+    settle(tab)
+    assert tab.locator('button.tile[aria-current="true"]').count() == 1
+    tab.locator("button.tile").first.click()
+    tab.locator('[role="dialog"]').get_by_text("Spectrum").first.wait_for()
     assert_nothing_wrong(tab, app)
 
 

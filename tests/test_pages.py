@@ -34,6 +34,7 @@ PAGES = {
     "Distributions": "pages/distributions.py",
     "Singular vectors": "pages/singular_vectors.py",
     "Compare encoders": "pages/compare_encoders.py",
+    "Map": "pages/map.py",
 }
 HOSTILE = ("<script>alert(1)</script> :cat: $x$ [a](b)", "**bold** :red[=cmd|'/c calc'!A1] \\ `tick`")
 
@@ -89,9 +90,9 @@ def check(at: AppTest) -> AppTest:
 def test_filled(page: str, on_filled: None):
     at = check(opened(page))
     assert at.title[0].value == page
-    if page in ("Distributions", "Singular vectors", "Compare encoders"):
+    if page in ("Distributions", "Singular vectors", "Compare encoders", "Map"):
         assert at.get("plotly_chart")
-    if page in ("Overview", "Class extremes", "Distributions", "Score images", "Compare encoders"):
+    if page in ("Overview", "Class extremes", "Distributions", "Score images", "Compare encoders", "Map"):
         assert galleries(at)
 
 
@@ -198,7 +199,7 @@ def test_class_extremes_follow_the_url(on_filled: None):
     assert row["cells"][0][0]["src"].startswith("data:image/jpeg;base64,")
 
 
-@pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors", "Compare encoders"])
+@pytest.mark.parametrize("page", ["Class extremes", "Distributions", "Singular vectors", "Compare encoders", "Map"])
 @pytest.mark.parametrize("score", ["Sphere", "Corrected"])
 def test_every_page_shows_the_named_scores(page: str, score: str, on_filled: None):
     run = next(label for label in run_labels() if label.startswith("jepa-tiny · digits"))

@@ -12,6 +12,11 @@ from pages.components.text import md, plural
 
 _CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
 
+_MAP_CONFIG = {
+    "displayModeBar": True, "displaylogo": False, "scrollZoom": True,
+    "modeBarButtons": [["lasso2d", "select2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
+}  # fmt: skip
+
 
 def caption(runs: Sequence[Run], counts: Sequence[int], rule: ScoreRule, more: str = "") -> None:
     """State what a chart shows, one encoder after the other."""
@@ -34,5 +39,14 @@ def brushable(figure: go.Figure, *, key: str, alt: str) -> dict:
     state = st.plotly_chart(
         figure, key=key, theme="streamlit", config=_CONFIG, alt=alt,
         on_select="rerun", selection_mode=("points", "box"),
+    )  # fmt: skip
+    return dict(state.get("selection", {}))
+
+
+def map_chart(figure: go.Figure, *, key: str, alt: str) -> dict:
+    """Draw a figure whose dots can be circled, boxed or clicked, and which zooms; return the selection."""
+    state = st.plotly_chart(
+        figure, key=key, theme="streamlit", config=_MAP_CONFIG, alt=alt,
+        on_select="rerun", selection_mode=("points", "box", "lasso"),
     )  # fmt: skip
     return dict(state.get("selection", {}))

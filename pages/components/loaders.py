@@ -9,11 +9,13 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import comparison, store, views
+from jepascore_core import comparison, mapping, store, views
 from jepascore_core.agreement import Overlap
 from jepascore_core.brightness import brightness as brightness_of
 from jepascore_core.comparison import Pair
+from jepascore_core.mapping import Points
 from jepascore_core.store import Common, Ranking, Run, RunGaussian, ScoreRule, Tag
+from jepascore_core.store.maps import MapRequest, RunMap
 
 _MOST_PICTURES = 20_000  # thumbnails in memory, about 100 MB
 _MOST_DRAWN = 2048  # embeddings of a cloud
@@ -157,6 +159,16 @@ def shared(runs: Sequence[Run], common: Common, rule: ScoreRule, first: int, sec
     return _shared(_asked([runs[first], runs[second]]), rule, common.images, n, common, first, second)
 
 
+def run_map(runs: Sequence[Run], request: MapRequest) -> RunMap:
+    """A map that is made while one waits; see ``mapping.make_map``."""
+    return _run_map(_asked(runs), request)
+
+
+def map_points(runs: Sequence[Run], found: RunMap, rule: ScoreRule) -> Points:
+    """The images of a map with their scores; see ``mapping.scored_points``. ``runs`` are those of the map, in order."""
+    return _map_points(_asked(runs), found.request, rule, found)
+
+
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
     """Mean brightness (0..1) of up to n thumbnails: the simplest rival of the score."""
     return _brightness(str(run.path), version(run), n)
@@ -252,6 +264,17 @@ def _correlations(asked: Asked, rule: ScoreRule, images: str, _common: Common, _
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _shared(asked: Asked, rule: ScoreRule, images: str, n: int, _common: Common, _first: int, _second: int) -> Overlap:
     return comparison.shared(_common, _first, _second, n)
+
+
+@st.cache_data(max_entries=16, show_spinner="Projecting the embeddings…")
+def _run_map(asked: Asked, request: MapRequest) -> RunMap:
+    return mapping.make_map(request)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _map_points(asked: Asked, request: MapRequest, rule: ScoreRule, _found: RunMap) -> Points:
+    rankings = [store.ranking(store.open_run(Path(path)), rule) for path, _ in asked]
+    return mapping.scored_points(_found, rankings, comparable=rule.convention != "corrected")
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

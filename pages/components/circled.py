@@ -1,0 +1,182 @@
+"""What is circled on a map: remembered while the map is drawn anew, and shown as a gallery in order of score."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from jepascore_core import store
+from jepascore_core.mapping import Circled, Points, circled
+from jepascore_core.store import Run, ScoreRule
+from pages.components.gallery import Row, gallery
+from pages.components.inspector import pick
+from pages.components.text import count, md, number, ordinal, plural
+
+SHOWN = 24  # images of a gallery, and as many more with each click
+_TOLD = 0.05  # least share of a class that is named
+
+
+def before(place: int, token: object, drawn: object) -> tuple[Circled, int]:
+    """What is circled when a map is drawn, and how often it was cleared.
+
+    A figure that changes forgets what was circled on it. So that it can be drawn into a new one, it is remembered here;
+    and so that the figure does not change by that, a figure keeps the areas that it was first drawn with.
+
+    Args:
+        place: Number of the map on the page.
+        token: Changes when dots change their places: nothing remains circled.
+        drawn: Changes when anything changes in the figure.
+
+    Returns:
+        What to draw, and a number for the figure's key.
+    """
+    state = st.session_state.setdefault(f"circled_{place}", {"epoch": 0})
+    if state.get("token") != token:
+        state.update(token=token, kept=Circled(), more=1, drawn=None)
+    if state["drawn"] != drawn:
+        state.update(drawn=drawn, first=state["kept"], touched=False)
+    return state["first"], state["epoch"]
+
+
+def after(place: int, selection: Mapping[str, Any], points: Points) -> Circled:
+    """What is circled now.
+
+    Args:
+        place: Number of the map on the page.
+        selection: What the figure says; empty also where its dots were circled before it was drawn anew.
+        points: Its dots.
+
+    Returns:
+        The areas, or the dots that were clicked.
+    """
+    state = st.session_state[f"circled_{place}"]
+    areas = tuple(
+        (tuple(area["x"]), tuple(area["y"])) for name in ("lasso", "box") for area in selection.get(name) or []
+    )
+    at = [point.get("point_index") for point in selection.get("points") or []] if not areas else []
+    singles = tuple(int(points.number[i]) for i in at if isinstance(i, int) and 0 <= i < len(points))
+    now = Circled(areas, singles)
+    if (now or state["touched"]) and now != state["kept"]:
+        state.update(kept=now, more=1)
+    state["touched"] = state["touched"] or bool(now)
+    return state["kept"]
+
+
+def draw(
+    place: int,
+    runs: Sequence[Run],
+    names: Sequence[str],
+    points: Points,
+    chosen: Circled,
+    rule: ScoreRule,
+    *,
+    likely_first: bool,
+) -> None:
+    """The circled images and what they have in common; before any, those at the end of the scores that comes first.
+
+    Args:
+        place: Number of the map on the page.
+        runs: Its runs, in the order of their codes.
+        names: A short name of each.
+        points: Its dots.
+        chosen: What is circled.
+        rule: Convention of the score.
+        likely_first: Begin with the most likely images.
+    """
+    some = circled(points, chosen)
+    clicked = _clicked(chosen, runs, points)
+    title = "Around the clicked image" if clicked else "Circled"
+    if not chosen:
+        ordered = np.argsort(-points.percentiles if likely_first else points.percentiles, kind="stable")
+        some, title = ordered[: -(-len(points) // 20)], f"{'Highest' if likely_first else 'Lowest'} 5 % of the map"
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown(f"**:orange[{title}: {plural(len(some), 'image')}]**", width="content")
+        if chosen:
+            st.button(
+                "Clear", key=f"clear_{place}", on_click=_clear, args=(place,), type="tertiary", icon=":material/close:"
+            )
+    if len(some):
+        st.caption(_summary(points, some))
+        most = SHOWN * int(st.session_state[f"circled_{place}"]["more"])
+        gallery(
+            _rows(runs, names, points, some, rule, most, likely_first=likely_first), key=f"gallery_{place}",
+            name="Circled images", card=False, selected=clicked, on_pick=pick,
+        )  # fmt: skip
+        if most < len(some):
+            st.button(
+                f"More of {count(len(some))}", key=f"more_{place}", on_click=_more, args=(place,), type="tertiary"
+            )
+    else:
+        st.caption("No image lies there.")
+    if not chosen:
+        st.caption("Drag a line around dots on the map to see their images.")
+
+
+def _clear(place: int) -> None:
+    """Circle nothing; the map is drawn anew."""
+    state = st.session_state[f"circled_{place}"]
+    state.update(kept=Circled(), more=1, drawn=None, epoch=state["epoch"] + 1)
+
+
+def _more(place: int) -> None:
+    st.session_state[f"circled_{place}"]["more"] += 1
+
+
+def _clicked(chosen: Circled, runs: Sequence[Run], points: Points) -> tuple[str, str] | None:
+    """Run and key of the one image that was clicked."""
+    if len(chosen.singles) != 1:
+        return None
+    at = np.flatnonzero(points.number == chosen.singles[0])
+    return (runs[points.codes[at[0]]].name, points.keys[at[0]]) if len(at) else None
+
+
+def _rows(
+    runs: Sequence[Run],
+    names: Sequence[str],
+    points: Points,
+    some: NDArray[np.int64],
+    rule: ScoreRule,
+    most: int,
+    *,
+    likely_first: bool,
+) -> list[Row]:
+    """A line of the gallery for each run that has a chosen image."""
+    touched = np.unique(points.codes[some])
+    share = max(6, most // len(touched))
+    rows = []
+    for code in touched:
+        places = np.sort(points.place[some[points.codes[some] == code]])
+        frame = store.ranking(runs[code], rule).rows((places[::-1] if likely_first else places)[:share])
+        pictures = store.thumbnails(runs[code], frame["index"].tolist())
+        frame["thumbnail"] = [pictures.get(index) for index in frame["index"]]
+        title, note = (names[code], plural(len(places), "image")) if len(runs) > 1 else ("", "")
+        rows.append(Row(title, note, [frame], runs[code].name))
+    return rows
+
+
+def _summary(points: Points, some: NDArray[np.int64]) -> str:
+    """Where some images stand in score, and which classes they are of."""
+    median = f"Median at the {ordinal(float(np.median(points.percentiles[some])))} percentile of the score."
+    sizes, whole = (
+        np.bincount(codes, minlength=len(points.class_names))
+        for codes in (points.class_codes[some], points.class_codes)
+    )
+    if not any(points.class_names):
+        return median
+    largest = [code for code in np.argsort(-sizes, kind="stable")[:4] if sizes[code] >= _TOLD * len(some)]
+    told = [
+        f"{md(points.class_names[code] or 'no class')} {_percent(sizes[code] / len(some))} "
+        f"({_percent(whole[code] / len(points))} of the map)"
+        for code in largest
+    ]
+    others = int((sizes > 0).sum()) - len(largest)
+    if others:
+        rest = _percent(1 - sizes[largest].sum() / len(some))
+        told.append(f"{count(others)} {'other ' if told else ''}{'class' if others == 1 else 'classes'} {rest}")
+    return f"{median} Classes: {', '.join(told)}."
+
+
+def _percent(share: float) -> str:
+    return "under 1 %" if 0 < share < 0.01 else f"{number(100 * share, 0)} %"
