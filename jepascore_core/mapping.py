@@ -253,11 +253,5 @@ def _check_encoders(runs: Sequence[Run]) -> None:
     for run in runs:
         if run.problem:
             raise RunError(f"{run.name}: {run.problem}")
-    if len({encoder_of(run) for run in runs}) > 1:
+    if len({store.encoder_of(run) for run in runs}) > 1:
         raise RunError("Embeddings of different encoders share no space, so they share no map; map each encoder apart.")
-
-
-def encoder_of(run: Run) -> tuple[str, str]:
-    """What two runs must have in common for their embeddings to share a space: weights and input size."""
-    encoder = run.meta["encoder"]
-    return str(encoder["digest"]), str(encoder.get("input_size"))

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.components import embedding_map, live, map_controls, pickers
+from pages.components import embedding_map, live, map_controls, pickers, selection_bar
 from pages.components.guard import page
 from pages.components.inspector import open_image, reopen
 from pages.components.opening import runs_to_explore
@@ -21,6 +21,7 @@ with page("Map", "Which images lie together for the encoder, and where among the
 
     def maps() -> None:
         embedding_map.draw(panels, ready, look, rule)
+        selection_bar.draw(rule)
         reopen()
 
     open_image(rule)

@@ -27,6 +27,7 @@ COMMANDS = (
     "runs",
     "show",
     "compare",
+    "map",
     "export",
     "tags",
     "map",

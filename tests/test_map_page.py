@@ -166,8 +166,10 @@ def test_what_is_circled_is_shown_in_order_of_score(on_filled: Path) -> None:
     assert row["cells"][0][0]["src"].startswith("data:image/jpeg;base64,")
     cats = np.mean([points.class_names[code] == "cat" for code in points.class_codes[right]])
     assert f"cat {100 * cats:.0f} % (50 % of the map)" in words(at)
-    next(button for button in at.button if button.label == "Clear").click().run()
-    assert "Lowest 5 % of the map" in words(check(at))
+    next(button for button in at.button if button.label == "Select all").click().run()
+    assert "20 images selected" in words(check(at))  # by the bar that tags and exports
+    next(button for button in at.button if button.key == "clear_0").click().run()
+    assert "Lowest 5 % of the map" in words(check(at)) and "20 images selected" in words(at)
 
 
 def test_what_is_circled_survives_another_colour_and_not_another_map(on_filled: Path) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import store
 from jepascore_core.mapping import Circled, Points, circled
 from jepascore_core.store import Run, ScoreRule
+from pages.components import loaders, selection
 from pages.components.gallery import Row, gallery
 from pages.components.inspector import pick
 from pages.components.text import count, md, number, ordinal, plural
@@ -40,22 +40,20 @@ def before(place: int, token: object, drawn: object) -> tuple[Circled, int]:
     return state["first"], state["epoch"]
 
 
-def after(place: int, selection: Mapping[str, Any], points: Points) -> Circled:
+def after(place: int, drawn: Mapping[str, Any], points: Points) -> Circled:
     """What is circled now.
 
     Args:
         place: Number of the map on the page.
-        selection: What the figure says; empty also where its dots were circled before it was drawn anew.
+        drawn: What the figure says; empty also where its dots were circled before it was drawn anew.
         points: Its dots.
 
     Returns:
         The areas, or the dots that were clicked.
     """
     state = st.session_state[f"circled_{place}"]
-    areas = tuple(
-        (tuple(area["x"]), tuple(area["y"])) for name in ("lasso", "box") for area in selection.get(name) or []
-    )
-    at = [point.get("point_index") for point in selection.get("points") or []] if not areas else []
+    areas = tuple((tuple(area["x"]), tuple(area["y"])) for name in ("lasso", "box") for area in drawn.get(name) or [])
+    at = [point.get("point_index") for point in drawn.get("points") or []] if not areas else []
     singles = tuple(int(points.number[i]) for i in at if isinstance(i, int) and 0 <= i < len(points))
     now = Circled(areas, singles)
     if (now or state["touched"]) and now != state["kept"]:
@@ -94,9 +92,12 @@ def draw(
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.markdown(f"**:orange[{title}: {plural(len(some), 'image')}]**", width="content")
         if chosen:
-            st.button(
-                "Clear", key=f"clear_{place}", on_click=_clear, args=(place,), type="tertiary", icon=":material/close:"
-            )
+            with st.container(horizontal=True, width="content"):
+                st.button(
+                    "Select all", key=f"select_{place}", on_click=_select, args=(runs, points, some), type="tertiary",
+                    help="To tag or export them.",
+                )  # fmt: skip
+                st.button("Clear", key=f"clear_{place}", on_click=_clear, args=(place,), type="tertiary")
     if len(some):
         st.caption(_summary(points, some))
         most = SHOWN * int(st.session_state[f"circled_{place}"]["more"])
@@ -118,6 +119,11 @@ def _clear(place: int) -> None:
     """Circle nothing; the map is drawn anew."""
     state = st.session_state[f"circled_{place}"]
     state.update(kept=Circled(), more=1, drawn=None, epoch=state["epoch"] + 1)
+
+
+def _select(runs: Sequence[Run], points: Points, some: NDArray[np.int64]) -> None:
+    """Add the circled images to those that are selected."""
+    selection.change(((runs[points.codes[i]].name, points.keys[i]) for i in some), on=True)
 
 
 def _more(place: int) -> None:
@@ -148,11 +154,9 @@ def _rows(
     rows = []
     for code in touched:
         places = np.sort(points.place[some[points.codes[some] == code]])
-        frame = store.ranking(runs[code], rule).rows((places[::-1] if likely_first else places)[:share])
-        pictures = store.thumbnails(runs[code], frame["index"].tolist())
-        frame["thumbnail"] = [pictures.get(index) for index in frame["index"]]
+        frame = loaders.ranking(runs[code], rule).rows((places[::-1] if likely_first else places)[:share])
         title, note = (names[code], plural(len(places), "image")) if len(runs) > 1 else ("", "")
-        rows.append(Row(title, note, [frame], runs[code].name))
+        rows.append(Row(title, note, [loaders.with_thumbnails(runs[code], frame)], runs[code].name))
     return rows
 
 

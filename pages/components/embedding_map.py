@@ -9,6 +9,7 @@ import streamlit as st
 from jepascore_core import map_plots
 from jepascore_core.map_plots import Colouring
 from jepascore_core.mapping import Circled, Points
+from jepascore_core.naming import distinct_names
 from jepascore_core.store import ScoreRule
 from jepascore_core.store.maps import MOST_IMAGES, RunMap
 from pages.components import circled, loaders, pickers
@@ -114,9 +115,7 @@ def _run_colours(panel: Panel) -> list[str]:
 
 def _names(panel: Panel) -> list[str]:
     """Short distinct names of a panel's runs."""
-    names = [pickers.dataset_name(run) for run in panel.runs]
-    labels = {run.name: label for label, run in pickers.by_label(panel.runs).items()}
-    return [name if names.count(name) == 1 else labels[run.name] for run, name in zip(panel.runs, names, strict=True)]
+    return list(distinct_names(panel.runs).values())
 
 
 def _short(name: str) -> str:

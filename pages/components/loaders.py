@@ -163,13 +163,12 @@ def shared(runs: Sequence[Run], common: Common, rule: ScoreRule, first: int, sec
 
 def run_map(runs: Sequence[Run], request: MapRequest) -> RunMap:
     """A map that is made while one waits; see ``mapping.make_map``."""
-    return _run_map(tuple(str(run.path) for run in runs), tuple(version(run) for run in runs), request)
+    return _run_map(_asked(runs), request)
 
 
 def map_points(runs: Sequence[Run], found: RunMap, rule: ScoreRule) -> Points:
     """The images of a map with their scores; see ``mapping.scored_points``. ``runs`` are those of the map, in order."""
-    paths, versions = tuple(str(run.path) for run in runs), tuple(version(run) for run in runs)
-    return _map_points(paths, versions, found.request, rule, found)
+    return _map_points(_asked(runs), found.request, rule, found)
 
 
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
@@ -279,15 +278,13 @@ def _shared(asked: Asked, rule: ScoreRule, images: str, n: int, _common: Common,
 
 
 @st.cache_data(max_entries=16, show_spinner="Projecting the embeddings…")
-def _run_map(paths: tuple[str, ...], versions: tuple[str, ...], request: MapRequest) -> RunMap:
+def _run_map(asked: Asked, request: MapRequest) -> RunMap:
     return mapping.make_map(request)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _map_points(
-    paths: tuple[str, ...], versions: tuple[str, ...], request: MapRequest, rule: ScoreRule, _found: RunMap
-) -> Points:
-    rankings = [store.ranking(store.open_run(Path(path)), rule) for path in paths]
+def _map_points(asked: Asked, request: MapRequest, rule: ScoreRule, _found: RunMap) -> Points:
+    rankings = [store.ranking(store.open_run(Path(path)), rule) for path, _ in asked]
     return mapping.scored_points(_found, rankings, comparable=rule.convention != "corrected")
 
 

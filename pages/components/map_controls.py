@@ -7,11 +7,10 @@ import streamlit as st
 
 from jepascore_core import map_plots, store
 from jepascore_core.jobs import maps
-from jepascore_core.mapping import encoder_of
 from jepascore_core.projection import LEAST_FOR_UMAP
 from jepascore_core.store import Run
 from jepascore_core.store.maps import MOST_IMAGES, MapRequest, RunMap
-from pages.components import pickers
+from pages.components import loaders, pickers
 from pages.components.guard import guard
 from pages.components.text import duration, listed, md, plural
 
@@ -107,7 +106,7 @@ def panels(runs: Sequence[Run], projection: str, neighbours: int) -> list[Panel]
     """One map for each encoder of some runs; says so where there are several, or more than fit."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        groups.setdefault(encoder_of(run), []).append(run)
+        groups.setdefault(store.encoder_of(run), []).append(run)
     found = []
     for mine in groups.values():
         mine = sorted(mine, key=lambda run: run.name)
@@ -145,7 +144,7 @@ def make(wanted: Sequence[Panel]) -> dict[Panel, RunMap]:
 
 def _pick_classes(runs: Sequence[Run]) -> tuple[str, ...] | None:
     """Choose which classes have a colour; kept in the URL as ``classes``."""
-    known = dict.fromkeys(name for run in runs for name in store.ranking(run).class_names if name)
+    known = dict.fromkeys(str(name) for run in runs for name in loaders.classes(run)["class_name"] if name)
     chosen = st.multiselect(
         "Classes in colour", list(known), key="classes", bind="query-params", width=420,
         placeholder=f"The {map_plots.MOST_CLASSES} largest",
