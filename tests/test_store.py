@@ -528,7 +528,7 @@ def test_a_failed_export_leaves_the_old_file(run, tmp_path, monkeypatch):
     def broken(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exports, "_disarmed", broken)
+    monkeypatch.setattr(exports, "disarmed", broken)
     with pytest.raises(RunError, match="No space left"):
         store.export(run, tmp_path / "x.csv")
     assert [path.read_text() for path in tmp_path.glob("*x.csv*")] == ["old"]
