@@ -78,10 +78,13 @@ def next_steps(*, have_runs: bool) -> None:
         ("pages/class_extremes.py", "Class extremes", "The least and most likely images of each class, side by side."),
         ("pages/distributions.py", "Distributions", "Is one dataset more familiar to the encoder than another?"),
         ("pages/singular_vectors.py", "Singular vectors", "What in an image carries its score."),
+        ("pages/compare_encoders.py", "Compare encoders", "Do two encoders find the same images strange?"),
+        ("pages/map.py", "Map", "Which images lie together for the encoder."),
         ("pages/score_images.py", "Score images", "Your own folder, or one picture dropped in."),
         ("pages/theory_lab.py", "Theory lab", "Does the score follow a density that is known?"),
     ]
-    for column, (target, label, text) in zip(st.columns(5, gap="small"), steps, strict=True):
-        with column, card(f"next_{label}", height="stretch", gap="xxsmall"):
-            st.page_link(target, label=f"**{label}**", disabled=not have_runs and label not in _WITHOUT_RUNS)
-            st.caption(text)
+    with st.grid(4, min_column_width=180, gap="small"):
+        for target, label, text in steps:
+            with card(f"next_{label}", height="stretch", gap="xxsmall"):
+                st.page_link(target, label=f"**{label}**", disabled=not have_runs and label not in _WITHOUT_RUNS)
+                st.caption(text)
