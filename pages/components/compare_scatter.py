@@ -26,7 +26,7 @@ PICTURES_OF_MANY = 150  # the same in a run of more than 20,000 images, where ea
 PICTURE_BYTES = 1_300_000  # to send; with the dots themselves at most 2 MB
 TILES = 10  # images of each kind of disagreement
 SELECTED = 20  # images shown of a selection
-TILE_PX = 70
+TILE_PX = 64
 
 
 def draw_scatter(choice: Choice, common: Common) -> list[Box]:
