@@ -17,7 +17,13 @@ _SHORT = 22  # letters of a name on an axis
 
 
 def agreement_scatter(
-    images: pd.DataFrame, names: tuple[str, str], *, colour: str, percentiles: bool, of: str = "class"
+    images: pd.DataFrame,
+    names: tuple[str, str],
+    *,
+    colour: str,
+    percentiles: bool,
+    of: str = "class",
+    score: str = "JEPA-SCORE",
 ) -> go.Figure:
     """Images under two encoders, a dot each.
 
@@ -29,6 +35,7 @@ def agreement_scatter(
         percentiles: Whether x and y are percentiles, so that both axes are one scale and images on which the encoders
             agree lie on the diagonal.
         of: What the percentiles are of: class or run.
+        score: Name of the score.
 
     Returns:
         The figure; customdata of a dot is (index, score_x, score_y).
@@ -63,7 +70,7 @@ def agreement_scatter(
     frame_figure(figure, height=_SCATTER_PX)
     figure.update_layout(dragmode="select", hoverdistance=12, margin={"t": 12})
     figure.update_layout(newselection={"line": {"color": MUTED, "width": 1, "dash": "dot"}})
-    unit = f"percentile of the {of}" if percentiles else "JEPA-SCORE (nats)"
+    unit = f"percentile of the {of}" if percentiles else f"{score} (nats)"
     for update, name, last in ((figure.update_xaxes, first, " →"), (figure.update_yaxes, second, " →")):
         update(title_text=f"{name}: {unit}, likelier{last}", gridcolor=GRID, zeroline=False, ticks="")
     if percentiles:

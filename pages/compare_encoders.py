@@ -31,9 +31,9 @@ with page(
             compare.draw_agreement(choice, common)
         left, right = st.columns([7, 5], gap="small")
         with left, card("scatter", height="stretch"):
-            selection = compare_scatter.draw_scatter(choice, common)
+            boxes = compare_scatter.draw_scatter(choice, common)
         with right:
-            compare_scatter.draw_selection(selection, choice, common)
+            compare_scatter.draw_selection(boxes, choice, common)
             with card("disagreements", height="stretch"):
                 compare_scatter.draw_disagreements(choice, common)
         with card("classes"):

@@ -24,8 +24,9 @@ from jepascore_core.errors import RunError
 from jepascore_core.runner import Hooks, score_work
 from jepascore_core.store import ScoreRule
 from pages.components.compare import told
+from pages.components.compare_boxes import scatter_name
 from pages.components.compare_choice import Choice, comparable
-from pages.components.compare_scatter import PICTURE_BYTES, dots, scatter_key, selected
+from pages.components.compare_scatter import PICTURE_BYTES, dots, selected
 from tests.test_pages import HOSTILE, check, galleries, opened, words
 from tests.tiny import SIDE, D, TinyDataset, tiny_encoder, tiny_work
 
@@ -231,16 +232,28 @@ def test_a_box_means_every_image_in_it_drawn_or_not(on_home: list[store.Run]):
     choice = Choice(on_home[:2], ["tiny", "other"], (), 5, False, True, ScoreRule())
     x, y = common.scores(0), common.scores(1)
     box = {"x": [x.max(), np.median(x)], "y": [y.min(), np.median(y)]}
-    found = selected({"box": [box]}, choice, common)
-    assert found is not None
+    found = selected([box], choice, common)
     assert set(found) == set(np.flatnonzero((x >= np.median(x)) & (y <= np.median(y))))
     gap = np.abs(common.in_class[0].percentiles() - common.in_class[1].percentiles())
     assert list(gap[found]) == sorted(gap[found], reverse=True)
-    assert selected({"box": [], "points": []}, choice, common) is None
-    whole = selected({"box": [{"x": [0, 100], "y": [0, 100]}]}, replace(choice, percentiles=True), common)
-    assert whole is not None and len(whole) == len(common)
-    assert scatter_key(choice) != scatter_key(replace(choice, percentiles=True))
+    assert len(selected([{"x": [0, 100], "y": [100, 0]}], replace(choice, percentiles=True), common)) == len(common)
+    assert scatter_name(choice) != scatter_name(replace(choice, percentiles=True))
     assert list(dots(common, 5)) == list(dots(common, 5)) and len(set(dots(common, 5))) == 5
+
+
+def test_the_address_restores_a_box_of_its_own_scatter(on_home: list[store.Run]):
+    names = ["tiny", "other <i>"]
+    choice = Choice(on_home[:2], names, (), 5, True, True, ScoreRule())
+    common = store.common_images(on_home[:2])
+    inside = selected([{"x": [0, 50], "y": [50, 100]}], choice, common)
+    asked = f"{scatter_name(choice)};50,0,100,50;x,1,,;nan,0,0,inf"
+    at = check(opened("Compare encoders", compare=names, box=asked))
+    assert f"Selected: {len(inside)} images" in words(at)
+    assert json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]["selections"][0]["x0"] == 50
+    assert at.query_params["box"] == [asked] or at.query_params["box"] == asked
+    at.button(key="clear_boxes").click().run()
+    assert "Selected" not in words(check(at)) and "box" not in at.query_params
+    assert "Selected" not in words(check(opened("Compare encoders", compare=names, box="another;0,50,50,100")))
 
 
 def test_the_scatter_draws_what_it_is_given(on_home: list[store.Run]):

@@ -77,7 +77,7 @@ def verdict(choice: Choice, common: Common, pair: Pair) -> str:
     classes = int((ends.n > 0).sum())
     if not classes:
         return f"{words[0]} No class has two images in common, so that there are no extremes to compare."
-    least, most, chance = (number(float(values.sum()) / classes, 1) for values in (ends.least, ends.most, ends.chance))
+    least, most, chance = (_mean(float(values.sum()) / classes) for values in (ends.least, ends.most, ends.chance))
     each, mean = ("of each class", " on average") if classes > 1 else ("of all", "")
     each += " (at most half)" if int(ends.n.min()) < choice.n else ""
     way = _way(ends.excess(), "more than chance", "less than chance", "not told apart from chance")
@@ -180,6 +180,11 @@ def _table(frame: pd.DataFrame, alt: str) -> None:
         frame.apply(lambda cells: cells if cells.name == frame.columns[0] else column(cells)),
         border="horizontal", hide_index=True, alt=alt,
     )  # fmt: skip
+
+
+def _mean(value: float) -> str:
+    """A mean count, with more digits where it is small."""
+    return number(value, 1) if value == 0 or value >= 0.1 else significant(value, 2)
 
 
 def _p(value: float) -> str:

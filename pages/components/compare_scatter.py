@@ -1,7 +1,6 @@
 """Two encoders, an image a dot: the scatter, what is selected in it, and where the encoders differ most."""
 
-from collections.abc import Mapping
-from hashlib import sha256
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from jepascore_core.comparison import strangest
 from jepascore_core.store import Common
 from pages.components import loaders, pickers
 from pages.components.captions import brushable
+from pages.components.compare_boxes import Box, boxes_of, chart_key, clear, first_boxes
 from pages.components.compare_choice import Choice, told_caption
 from pages.components.gallery import Row, gallery
 from pages.components.guard import card
@@ -26,23 +26,20 @@ PICTURES_OF_MANY = 150  # the same in a run of more than 20,000 images, where ea
 PICTURE_BYTES = 1_300_000  # to send; with the dots themselves at most 2 MB
 TILES = 10  # images of each kind of disagreement
 SELECTED = 20  # images shown of a selection
-TILE_PX = 70
+TILE_PX = 64
 
 
-def draw_scatter(choice: Choice, common: Common) -> dict:
-    """The first two encoders, an image a dot; returns what was clicked or brushed."""
-    drawn = dots(common, MOST_DOTS)
+def draw_scatter(choice: Choice, common: Common) -> list[Box]:
+    """The first two encoders, an image a dot; returns the boxes that were drawn in it."""
+    drawn, key = dots(common, MOST_DOTS), chart_key(choice)
     points = _points(choice, common, drawn)
     run, names = choice.runs[0], (choice.names[0], choice.names[1])
-    of = "class" if choice.in_class and common.has_classes else "run"
     figure = agreement_scatter(
-        points, names, colour=pickers.colours([run])[run.name], percentiles=choice.percentiles, of=of
-    )
-    title = pickers.score_title(choice.rule)
-    if not choice.percentiles and title != "JEPA-SCORE":
-        figure.for_each_xaxis(lambda axis: axis.update(title_text=axis.title.text.replace("JEPA-SCORE", title)))
-        figure.for_each_yaxis(lambda axis: axis.update(title_text=axis.title.text.replace("JEPA-SCORE", title)))
-    key = scatter_key(choice)
+        points, names, colour=pickers.colours([run])[run.name], percentiles=choice.percentiles,
+        of="class" if choice.in_class and common.has_classes else "run", score=pickers.score_title(choice.rule),
+    )  # fmt: skip
+    for box in first_boxes(key):
+        figure.add_selection(x0=box["x"][0], x1=box["x"][1], y0=box["y"][0], y1=box["y"][1])
     selection = brushable(
         figure, key=key, alt=f"Scores of {plural(len(drawn), 'image')} under {names[0]} and {names[1]}"
     )
@@ -64,7 +61,7 @@ def draw_scatter(choice: Choice, common: Common) -> dict:
     if not choice.percentiles:
         notes.append("The two axes share no scale: only the order along each means something.")
     told_caption(choice, common, " ".join(notes), first=2)
-    return selection
+    return boxes_of(selection, key)
 
 
 def dots(common: Common, most: int, seed: int = 0) -> NDArray[np.int64]:
@@ -72,12 +69,6 @@ def dots(common: Common, most: int, seed: int = 0) -> NDArray[np.int64]:
     if len(common) <= most:
         return np.arange(len(common))
     return np.sort(np.random.default_rng(seed).choice(len(common), most, replace=False))
-
-
-def scatter_key(choice: Choice) -> str:
-    """Key of the scatter: another one when its dots change, so that no selection outlives them."""
-    parts = [*(run.name for run in choice.runs[:2]), *choice.classes, choice.percentiles, choice.in_class, choice.rule]
-    return f"scatter_{sha256(repr(parts).encode()).hexdigest()[:10]}"
 
 
 def _points(choice: Choice, common: Common, images: NDArray[np.int64]) -> pd.DataFrame:
@@ -100,13 +91,15 @@ def _pictured(common: Common, drawn: NDArray[np.int64], points: pd.DataFrame) ->
     return points["index"].iloc[list(dict.fromkeys([*strangest_first, *others]))].tolist()
 
 
-def draw_selection(selection: Mapping, choice: Choice, common: Common) -> None:
-    """Images of the brushed box; nothing where nothing is selected."""
-    images = selected(selection, choice, common)
-    if images is None:
+def draw_selection(boxes: Sequence[Box], choice: Choice, common: Common) -> None:
+    """Images in the boxes; nothing where there is none."""
+    if not boxes:
         return
+    images = selected(boxes, choice, common)
     with card("selected"):
-        st.markdown(f"**:orange[Selected: {plural(len(images), 'image')}]**")
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown(f"**:orange[Selected: {plural(len(images), 'image')}]**")
+            st.button("Clear", key="clear_boxes", type="tertiary", icon=":material/close:", on_click=clear)
         shown = Row("", "", [_tiles(choice, common, images[:SELECTED])], choice.runs[0].name)
         gallery(
             [shown], key="selected", size=TILE_PX, name="Selected images", card=False, empty="No image lies here.",
@@ -116,20 +109,14 @@ def draw_selection(selection: Mapping, choice: Choice, common: Common) -> None:
         st.caption(f"{more}{_badges(choice, common)}")
 
 
-def selected(selection: Mapping, choice: Choice, common: Common) -> NDArray[np.int64] | None:
-    """Positions of the images that a selection means, those that differ most first; None without a selection.
-
-    A box means every image in it, drawn or not.
-    """
-    boxes = selection.get("box") or []
-    if not boxes:
-        return None
+def selected(boxes: Sequence[Box], choice: Choice, common: Common) -> NDArray[np.int64]:
+    """Positions of the images in some boxes, drawn or not, those that differ most first."""
     ranks = common.in_class if choice.in_class else common.in_run
     first, second = (held.percentiles() for held in ranks[:2])
     x, y = (first, second) if choice.percentiles else (common.scores(0), common.scores(1))
     inside = np.zeros(len(common), bool)
     for box in boxes:
-        (left, right), (low, high) = (sorted(float(value) for value in box[axis]) for axis in "xy")
+        (left, right), (low, high) = sorted(box["x"]), sorted(box["y"])
         inside |= (x >= left) & (x <= right) & (y >= low) & (y <= high)
     images = np.flatnonzero(inside)
     return images[np.argsort(-np.abs(first - second)[images], kind="stable")]

@@ -14,14 +14,14 @@ from pages.components.text import md
 
 _LOG = logging.getLogger("jepascore")
 # What Streamlit's theme cannot say: cards are white on an off-white page, axes are muted, figures are
-# tabular, names in a chart have a halo of the card's colour, margins are 32 px.
+# tabular, names in a chart (not those on coloured cells) have a halo of the card's colour, margins are 32 px.
 _CARDS = """<style>
 [class*="st-key-card"] { background: light-dark(#ffffff, #1a1c20); border-radius: 12px; }
 [data-tag] { background: light-dark(#e4ecfa, #26334d) !important; color: light-dark(#1c1d1f, #ececea) !important; }
 [class*="st-key-card_next"] a { padding-left: 0; margin-left: -1px; background: none !important; }
 .js-plotly-plot :is(.xaxislayer-above, .yaxislayer-above) text, .js-plotly-plot :is([class^="g-x"], [class^="g-y"]) text
   { fill: color-mix(in srgb, currentColor 65%, transparent) !important; }
-.js-plotly-plot .annotation-text
+.js-plotly-plot:not(:has(.heatmaplayer .hm)) .annotation-text
   { paint-order: stroke; stroke: light-dark(#ffffff, #1a1c20); stroke-width: 4px; stroke-linejoin: round; }
 [data-testid="stMainBlockContainer"] { padding-left: 32px; padding-right: 32px; font-feature-settings: "tnum" 1; }
 </style>"""
