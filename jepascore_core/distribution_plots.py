@@ -16,7 +16,7 @@ from jepascore_core.curve_labels import Line, place_labels, shortened
 from jepascore_core.curves import Curve, Span, bin_counts, bin_edges, kernel_density, panels, quantile
 from jepascore_core.plots import FONT, GRID, LEAST, SCORE_AXIS, faded, frame_figure
 
-_PANEL_PX, _AXIS_PX, _TITLE_PX = 250, 104, 16  # height of a panel, of all that is no panel, and of a title in that
+_PANEL_PX, _AXIS_PX, _TITLE_PX = 250, 92, 16  # height of a panel, of all that is no panel, and of a title in that
 _RIDGE_PX, _LEAST_RIDGE_PX, _MANY = 46, 30, 8  # height of a ridge where there are few, and where there are many
 _RIDGE = 0.86  # of its height that a ridge fills; dots lie beneath the next one's
 _DASHES = ("solid", "dash", "dot", "dashdot")  # curves of one colour in one panel
@@ -189,7 +189,7 @@ def _panels(
         vertical_spacing=between / whole, row_heights=list(heights),
     )  # fmt: skip
     frame_figure(figure, height=int(whole) + _AXIS_PX - (0 if len(names) > 1 else _TITLE_PX))
-    figure.update_layout(margin_t=28 if len(names) > 1 else 28 - _TITLE_PX)
+    figure.update_layout(margin_t=28 if len(names) > 1 else 28 - _TITLE_PX, margin_b=0)
     figure.update_annotations(x=0, xanchor="left", yshift=4, font={"size": 13, "family": FONT})
     figure.update_layout(dragmode="select", selectdirection="h", hoverdistance=12)
     figure.update_layout(newselection={"line": {"color": LEAST, "width": 1, "dash": "dot"}})

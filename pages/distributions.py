@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages.components import live, pickers, selection_bar
 from pages.components.curves import drawn_curves, pick_classes, pick_shape, tell_left_out
-from pages.components.distribution import draw_curves, draw_selection, warn_about_encoders
+from pages.components.distribution import draw_curves, draw_selection, places, warn_about_encoders
 from pages.components.guard import card, page
 from pages.components.inspector import open_image, reopen
 from pages.components.opening import runs_to_explore
@@ -20,13 +20,13 @@ with page(
     with st.container(horizontal=True):
         chosen = pickers.pick_runs(labels, pickers.latest_family(runs))
         shape = pick_shape()
-        beside = st.container(width="content") if shape.per_class else None
+        place = st.container(width="content") if shape.per_class else None
         rule = pickers.pick_rule(chosen)
         st.space("stretch")
         report_button(chosen, rule, key="report")
     classes: list[str] = []
-    if beside is not None:
-        with beside:
+    if place is not None:
+        with place:
             classes = pick_classes(chosen, rule)
     pickers.note_on_score(chosen, rule)
 
@@ -39,10 +39,10 @@ with page(
         warn_about_encoders(drawn)
         with card("curves"):
             draw_curves(drawn, shape, rule)
-        left, right = st.columns([9, 5], gap="small")
-        with left, card("separation", height="stretch"):
+        table, images = places(drawn)
+        with table, card("separation", height="stretch"):
             draw_separation(drawn, rule)
-        with right, card("brushed", height="stretch"):
+        with images, card("brushed", height="stretch"):
             draw_selection(drawn)
         selection_bar.draw(rule)
         reopen()

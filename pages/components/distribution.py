@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from numpy.typing import NDArray
+from streamlit.delta_generator import DeltaGenerator
 
 from jepascore_core.curves import Span, between, evenly, fair_shares, lowest, quantile
 from jepascore_core.distribution_plots import SHAPES
@@ -20,10 +21,12 @@ from pages.components.inspector import pick
 from pages.components.steady import steady
 from pages.components.text import count, md, number, plural
 
-SHOWN = 24  # images of a range
+SHOWN, SHOWN_WIDE = 24, 64  # images of a range, beside the table and in the whole width
+TILE_PX = 72  # in the whole width
 MOST_ROWS = 8  # curves of which images are shown
 NEIGHBOURS = 12
-_MANY = 8  # curves of a panel; more are easier to read as ridges
+SIDE_BY_SIDE = 6  # curves whose images fit beside the table
+_MANY = 6  # curves of a panel; more are easier to read as ridges
 _TOLD = 12  # medians in the words for screen readers
 
 Places = NDArray[np.int64]
@@ -58,6 +61,15 @@ def draw_curves(drawn: Sequence[Drawn], shape: Shape, rule: ScoreRule) -> None:
     caption(runs, [pickers.scored(run) for run in runs], rule, _note(drawn, shape))
 
 
+def places(drawn: Sequence[Drawn]) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Where the table and the images go: side by side, or for many curves the images above it in the whole width."""
+    if _wide(drawn):
+        images, table = st.container(), st.container()
+    else:
+        table, images = st.columns([9, 5], gap="small")
+    return table, images
+
+
 def draw_selection(drawn: Sequence[Drawn]) -> None:
     """Images of the brushed range or near the clicked dot; before any, the lowest scores of the first panel."""
     span, dot, titles = brush.brushed(), brush.clicked(), _titles(drawn)
@@ -87,14 +99,18 @@ def _draw_range(heading: str, span: Span, drawn: Sequence[Drawn]) -> None:
     )
     touched = sorted((part for part in inside if len(part[1])), key=lambda part: -len(part[1]))
     shown, rest = touched[:MOST_ROWS], touched[MOST_ROWS:]
-    shares = fair_shares([len(places) for _, places in shown], SHOWN)
+    wide = _wide(drawn)
+    shares = fair_shares([len(places) for _, places in shown], SHOWN_WIDE if wide else SHOWN)
     few = [(item, places[evenly(len(places), share)]) for (item, places), share in zip(shown, shares, strict=True)]
     rows = [
         Row(item.curve.name, plural(len(places), "image"), [frame], item.run.name)
         for (item, places), frame in zip(shown, _pictures(few), strict=True)
     ]
     empty = "No image lies in this range."
-    gallery(rows, key="brushed", name="Images in the range", empty=empty, card=False, on_pick=pick)
+    gallery(
+        rows, key="brushed", name="Images in the range", empty=empty, card=False, size=TILE_PX if wide else None,
+        on_pick=pick,
+    )  # fmt: skip
     seen = sum(len(places) for _, places in few)
     if seen < total:
         others = sum(len(places) for _, places in rest)
@@ -123,6 +139,11 @@ def _pictures(parts: Sequence[tuple[Drawn, Places]]) -> list[pd.DataFrame]:
         mine = [frame["index"] for (item, _), frame in zip(parts, frames, strict=True) if item.run.name == run.name]
         loaders.thumbnails(run, pd.concat(mine).tolist())  # they stay in memory
     return [loaders.with_thumbnails(item.run, frame) for (item, _), frame in zip(parts, frames, strict=True)]
+
+
+def _wide(drawn: Sequence[Drawn]) -> bool:
+    """Whether the images of so many curves need the whole width."""
+    return len({item.curve.name for item in drawn}) > SIDE_BY_SIDE
 
 
 def _titles(drawn: Sequence[Drawn]) -> list[str]:
