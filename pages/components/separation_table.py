@@ -92,7 +92,11 @@ def _verdict(mine: Sequence[Drawn], reference: Drawn, *, per_class: bool) -> str
         if item is not reference and min(len(item.places), len(reference.places)) > 1:
             found[_apart(reference, item).direction].append(md(item.curve.name))
     base = md(reference.curve.name)
-    words = [f"{_some(sets)} score {way} than {base}" for way, sets in found.items() if sets and way[0] in "lh"]
+    words = [
+        f"{_some(sets)} score{'s' * (len(sets) == 1)} {way} than {base}"
+        for way, sets in found.items()
+        if sets and way[0] in "lh"
+    ]
     if found["not separated"]:
         words.append(f"{_some(found['not separated'])} cannot be told from {base}")
     if not words:
