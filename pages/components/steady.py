@@ -13,6 +13,7 @@ _OVERLAY = """<style>
 .st-key-steady_{key} > * {{ grid-area: 1 / 1; }}
 .st-key-steady_{key} > :has(.st-key-steady_{key}_{top}) {{ z-index: 1; }}
 .st-key-steady_{key} .js-plotly-plot {{ background: light-dark(#ffffff, #1a1c20); }}
+.st-key-steady_{key} .selectionlayer path {{ pointer-events: none !important; }} /* dots in a brush can be clicked */
 </style>"""
 
 
