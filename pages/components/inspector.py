@@ -61,8 +61,7 @@ def _named() -> tuple[str, str] | None:
 
 def _close() -> None:
     """Take the image out of the address, in one step of the browser's history."""
-    kept = {name: st.query_params.get_all(name) for name in st.query_params if name not in (_IMAGE, _RUN, _PART)}
-    st.query_params.from_dict(kept)
+    st.query_params.update({_IMAGE: [], _RUN: []})  # others may not be touched: widgets own them
 
 
 @st.dialog("Image", width=560, position="right", on_dismiss=_close)
