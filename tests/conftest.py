@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.browsing import CHROMIUM, FLAGS, App, complaint, serve
+
 ROOT = Path(__file__).parent.parent
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core; threads of all of them would fight over it
@@ -64,6 +66,47 @@ def nothing_left_at_work() -> Iterator[None]:
     children.reap()
     for path in (store.runs_home(None) / ".costs").glob("*.pid"):
         path.unlink()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The system's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def tab(app: App, browser: Any) -> Iterator[Any]:
+    """A new tab at 1280 px that remembers every error of its console; the module says which ``app``."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page = context.new_page()
+    app.console.clear()
+    page.set_default_timeout(60_000)
+    page.on("console", lambda message: app.console.extend(complaint(message)))
+    page.on("pageerror", lambda error: app.console.append(str(error)))
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def filled_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """A dashboard with a few real runs and a synthetic one of 3,000 images."""
+    from benchmarks.ui_runs import make_run, thumbnails
+    from jepascore_core.runner import score_dataset
+    from jepascore_core.store.request import RunRequest
+
+    home = tmp_path_factory.mktemp("filled")
+    make_run(home, 3000, 0, thumbnails())
+    wanted = (("jepa-tiny-untrained", "photos"), ("jepa-tiny", "digits"), ("jepa-tiny", "photos"))
+    for encoder, dataset in wanted:
+        request = RunRequest(f"demo:{encoder}", f"demo:{dataset}", per_class=4, batch_size=16, device="cpu")
+        score_dataset(request, runs_dir=home / "runs")
+    with serve(home, JEPASCORE_DEMO="0") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -4,30 +4,18 @@ Nothing may go wrong on the page, in the browser's console or in the server's lo
 every page is also kept as a picture, light and dark, narrow and wide.
 """
 
-import json
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
+import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+from tests.browsing import App, assert_nothing_wrong, need_chromium, serve, settle, visit
+
 PAGES = {
     "overview": ("", "Overview"),
     "score_images": ("score_images", "Score images"),
@@ -41,125 +29,14 @@ PAGES = {
 DEMO_RUNS = 3  # at least: photographs, digits and galaxies
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-
-if not CHROMIUM:
-    REASON = "no Chromium on this machine (apt install chromium)"
-    if os.environ.get("JEPASCORE_REQUIRE_BROWSER"):
-        pytest.fail(REASON, pytrace=False)
-    pytest.skip(REASON, allow_module_level=True)
-
-
-@dataclass
-class App:
-    """A running dashboard with a runs folder of its own."""
-
-    url: str
-    home: Path
-    log: Path
-    started: float
-    process: subprocess.Popen[bytes]
-    console: list[str] = field(default_factory=list)
-
-    def runs(self) -> list[dict]:
-        """What the command line says of the runs."""
-        command = [sys.executable, "-m", "jepascore_core", "runs", "--json", "--runs-dir", str(self.home / "runs")]
-        return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+need_chromium()
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    home = tmp_path_factory.mktemp("home")
-    log = home / "server.log"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMLIT_")}
-    environment["JEPASCORE_HOME"] = str(home)
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    url = f"http://localhost:{port}"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
-                break
-        except OSError:
-            time.sleep(0.2)
-    yield App(url, home, log, time.monotonic(), process)
-    process.terminate()
-    process.wait(timeout=30)
-    for pid in _job_pids(home):
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except ProcessLookupError:
-            continue
-
-
-def _job_pids(home: Path) -> list[int]:
-    """Processes that the dashboard started."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = process.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"jepascore_core" in words and any(str(home).encode() in word for word in words):
-            found.append(int(process.parent.name))
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    """A first visit: nothing has been scored."""
+    with serve(tmp_path_factory.mktemp("home")) as running:
         yield running
-        running.close()
-
-
-@pytest.fixture
-def tab(app: App, browser):
-    """A new tab at 1280 px that remembers every error of its console."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.on("console", lambda message: app.console.extend(_complaint(message)))
-    page.on("pageerror", lambda error: app.console.append(str(error)))
-    yield page
-    context.close()
-
-
-def _complaint(message) -> list[str]:
-    """What a console message complains of; nothing for Streamlit's search for its own base path."""
-    where = message.location["url"]
-    return [f"{message.text} ({where})"] if message.type == "error" and "/_stcore/" not in where else []
-
-
-def settle(page) -> None:
-    """Wait until the page has been drawn and the server is idle."""
-    page.wait_for_selector("h1")
-    page.wait_for_function("!document.querySelector('[data-testid=stApp][data-test-script-state=running]')")
-    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
-    page.wait_for_timeout(400)
-
-
-def visit(page, app: App, path: str) -> None:
-    page.goto(f"{app.url}/{path}")
-    settle(page)
-
-
-def assert_nothing_wrong(page, app: App) -> None:
-    """No error on the page, in the console, or in the server's log."""
-    assert page.locator('[data-testid="stException"]').count() == 0
-    alerts = page.locator('[data-testid="stAlertContentError"]').all_inner_texts()
-    assert not alerts
-    assert "Traceback" not in page.inner_text("body")
-    assert not app.console
-    assert not re.findall(r"Traceback|^.*\bERROR\b.*$|^.*exception.*$", app.log.read_text(), re.MULTILINE)
 
 
 def test_first_visit_fills_by_itself(app: App, tab) -> None:
@@ -170,7 +47,7 @@ def test_first_visit_fills_by_itself(app: App, tab) -> None:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         runs = app.runs()
-        if len(runs) >= DEMO_RUNS and all(run["state"] == "done" for run in runs) and not _job_pids(app.home):
+        if len(runs) >= DEMO_RUNS and all(run["state"] == "done" for run in runs) and not app.job_pids():
             break
         time.sleep(1)
     print(f"whole demo {time.monotonic() - app.started:.1f} s after the server was up")
@@ -247,8 +124,8 @@ def test_the_address_restores_the_view(app: App, tab) -> None:
     settle(other)
     key = re.search(r"key=([^&]+)", address)
     assert key
-    assert urllib.request.unquote(key[1]) in shown
-    assert urllib.request.unquote(key[1]) in other.locator('[data-testid="stMain"]').inner_text()
+    assert urllib.parse.unquote(key[1]) in shown
+    assert urllib.parse.unquote(key[1]) in other.locator('[data-testid="stMain"]').inner_text()
     assert_nothing_wrong(tab, app)
 
 
