@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from jepascore_core.errors import JepaScoreError
-from pages.components import selection
+from pages.components import selection, theme
 from pages.components.copy_link import copy_link
 from pages.components.text import md
 
@@ -18,6 +18,10 @@ _LOG = logging.getLogger("jepascore")
 _CARDS = """<style>
 [class*="st-key-card"] { background: light-dark(#ffffff, #1a1c20); border-radius: 12px; }
 [data-tag] { background: light-dark(#e4ecfa, #26334d) !important; color: light-dark(#1c1d1f, #ececea) !important; }
+[data-testid="stCaptionContainer"] { color: light-dark(#6e7075, #989ba3); opacity: 1; }
+[data-testid="stButtonGroup"] [data-selected="true"] p { color: light-dark(#1f57b5, #8cb2ff); }
+[data-testid="stSliderThumbValue"] { color: light-dark(#2560c4, #8cb2ff); }
+.st-key-theme { display: none; }
 [class*="st-key-card_next"] a { padding-left: 0; margin-left: -1px; background: none !important; }
 .js-plotly-plot :is(.xaxislayer-above, .yaxislayer-above) text, .js-plotly-plot :is([class^="g-x"], [class^="g-y"]) text
   { fill: color-mix(in srgb, currentColor 65%, transparent) !important; }
@@ -52,6 +56,7 @@ def page(title: str, question: str) -> Iterator[None]:
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.title(title, anchor=False, width="content")
             copy_link(key="copy_link")
+            theme.everywhere()
         muted(question, lead=True)
     with guard():
         yield

@@ -118,7 +118,7 @@ def _nothing_yet() -> None:
             "Eq. (4) averages over augmented views of each image. Set *Views* to 8 on *Score images*, or run:",
             text_alignment="center",
         )
-        st.code(COMMAND, language="bash", width="content")
+        st.code(COMMAND, language=None, width="content")
         if st.button("Score images", icon=":material/arrow_forward:"):
             st.switch_page("pages/score_images.py")
         st.space("small")
