@@ -9,7 +9,6 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import hypergeom
 
 _Z95 = 1.959964  # two-sided 95 % of a normal
 _MANY_CLASSES = 20  # from here on the interval is over classes, which holds however few images each has
@@ -346,6 +345,8 @@ def _shared(a: Ranks, b: Ranks, n: Ints, beyond_a: Ints, beyond_b: Ints) -> Floa
 
 def _chance_of(shared: Floats, sizes: Ints, n: Ints) -> Floats:
     """Chance that two unrelated draws of n of N images share at least so many, (C,)."""
+    from scipy.stats import hypergeom  # half a second, which no page should wait for that compares nothing
+
     cases = np.stack([np.floor(shared + 1e-9).astype(np.int64), sizes, n], axis=1)
     distinct, inverse = np.unique(cases, axis=0, return_inverse=True)
     return hypergeom.sf(distinct[:, 0] - 1, distinct[:, 1], distinct[:, 2], distinct[:, 2])[inverse.ravel()]

@@ -53,12 +53,12 @@ with page(
     pickers.note_on_score(chosen, rule)
 
     def images() -> None:
+        reopen()
         if layout is None:
             draw_in_order(chosen[0], classes, tag, order, rule)
         else:
             draw_extremes(chosen, classes, layout, rule)
         selection_bar.draw(rule)
-        reopen()
 
     open_image(rule)
     live.live(images)

@@ -19,6 +19,7 @@ with page(
     choice = compare_choice.choose(groups)
 
     def figures() -> None:
+        reopen()
         if len(choice.runs) < 2:
             st.caption("Choose at least two encoders above.")
             return
@@ -39,7 +40,6 @@ with page(
         with card("classes"):
             compare.draw_classes(choice, common)
         selection_bar.draw(choice.rule)
-        reopen()
 
     open_image(choice.rule)
     live.live(figures)

@@ -31,6 +31,7 @@ with page(
     pickers.note_on_score(chosen, rule)
 
     def figures() -> None:
+        reopen()
         drawn = drawn_curves(chosen, rule, classes)
         tell_left_out(chosen, drawn, classes)
         if not drawn:
@@ -45,7 +46,6 @@ with page(
         with images, card("brushed", height="stretch"):
             draw_selection(drawn)
         selection_bar.draw(rule)
-        reopen()
 
     open_image(rule)
     live.live(figures)

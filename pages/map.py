@@ -20,9 +20,9 @@ with page("Map", "Which images lie together for the encoder, and where among the
     ready = map_controls.make(panels)
 
     def maps() -> None:
+        reopen()
         embedding_map.draw(panels, ready, look, rule)
         selection_bar.draw(rule)
-        reopen()
 
     open_image(rule)
     live.live(maps)

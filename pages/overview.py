@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages.components import live, pickers, runs_table, selection_bar, words
 from pages.components.guard import card, page
-from pages.components.inspector import open_image, strip
+from pages.components.inspector import open_image, reopen, strip
 from pages.components.separation_table import directions
 from pages.components.welcome import welcome
 
@@ -14,6 +14,7 @@ with page("Overview", "Which images does a pretrained vision encoder find likely
     live.banner()
 
     def newest() -> None:
+        reopen()
         runs = pickers.latest_family(pickers.readable_runs())
         if runs:
             strip(runs)

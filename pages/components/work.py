@@ -22,6 +22,7 @@ STOPPED = ("cancelled", "interrupted", "failed")
 
 def draw() -> None:
     """All of it; called again and again while a job is at work."""
+    reopen()
     listed = jobs.list_jobs()
     at_work = [job for job in listed if job.active]
     others = live.foreign_runs(at_work)
@@ -38,7 +39,6 @@ def draw() -> None:
     arriving = [run for run in running if pickers.scored(run)]
     for run in (arriving or pickers.readable_runs())[:1]:
         _results(run, arriving=bool(arriving))
-    reopen()
 
 
 def _draw_stopped(ended: Sequence[Job], busy: Collection[str]) -> None:
