@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test lint format bench screenshots clean
+.PHONY: run test lint format bench bench-ui screenshots clean
 
 run: $(VENV)/.app
 	$(BIN)/python -m streamlit run app.py
@@ -25,8 +25,11 @@ bench: $(VENV)/.app
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.runner
 
+bench-ui: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.ui
+
 screenshots: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/test_browser.py --screenshots screenshots
+	$(BIN)/python -m pytest tests/test_browser.py -k "first_visit or screenshots" --screenshots screenshots
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis screenshots

@@ -1,7 +1,7 @@
 """The dashboard in a real browser: a first visit with an empty runs folder, then every page.
 
 Nothing may go wrong on the page, in the browser's console or in the server's log. With ``--screenshots FOLDER``
-every page is also kept as a picture, light and dark, narrow and wide.
+every page is also kept as a picture, light and dark, at three widths.
 """
 
 import re
@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.browsing import App, assert_nothing_wrong, need_chromium, serve, settle, visit
+from tests.screenshots import take
 
 PAGES = {
     "overview": ("", "Overview"),
@@ -58,7 +59,7 @@ def test_first_visit_fills_by_itself(app: App, tab) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_in_both_themes(app: App, tab, name: str, scheme: str, pytestconfig: pytest.Config) -> None:
+def test_every_page_in_both_themes(app: App, tab, name: str, scheme: str) -> None:
     path, title = PAGES[name]
     tab.emulate_media(color_scheme=scheme)
     visit(tab, app, path)
@@ -71,16 +72,17 @@ def test_every_page_in_both_themes(app: App, tab, name: str, scheme: str, pytest
     overflow = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0, "the page scrolls sideways"
     assert_nothing_wrong(tab, app)
+
+
+@pytest.mark.timeout(3600)
+def test_screenshots(app: App, tab, pytestconfig: pytest.Config) -> None:
     folder = pytestconfig.getoption("--screenshots")
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        for width in (1280, 1920):
-            tab.set_viewport_size({"width": width, "height": 1000})
-            tab.wait_for_timeout(1500)
-            height = tab.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-            tab.set_viewport_size({"width": width, "height": max(800, height)})
-            tab.wait_for_timeout(1500)
-            tab.screenshot(path=folder / f"{name}_{scheme}_{width}.png")
+    if not folder:
+        pytest.skip("asked for with --screenshots FOLDER")
+    files = take(tab, app, folder)
+    assert all((folder / name).stat().st_size > 5_000 for name in files)
+    assert len(files) >= 6 * len(PAGES)
+    assert_nothing_wrong(tab, app)
 
 
 def test_a_thumbnail_opens_the_inspector_and_leads_to_its_vectors(app: App, tab) -> None:

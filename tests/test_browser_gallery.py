@@ -29,6 +29,11 @@ IN_SIGHT = f"""() => {{ {VIEW}
     return box.bottom > frame.top + 2 && box.top < frame.bottom - 2
   }}).map((tile) => [Number(tile.dataset.place), Boolean(tile.querySelector("img")?.naturalWidth)])
 }}"""
+OVERLAPS = f"""() => {{ {VIEW}
+  const corners = tiles.map((tile) => tile.getBoundingClientRect()).map((box) => [box.left, box.top, box.width])
+  return corners.filter(([x, y, side], i) => corners.some(
+    ([u, v], j) => j < i && Math.abs(u - x) < side - 1 && Math.abs(v - y) < side - 1)).length
+}}"""
 
 
 @pytest.fixture
@@ -161,6 +166,15 @@ def test_the_middle_of_a_long_list_is_filled(app: App, grid) -> None:
     places = [place for place, _ in grid.evaluate(IN_SIGHT)]
     assert places == list(range(places[0], places[-1] + 1)), "no gap and no image twice"
     assert grid.locator(".field .tile").count() < 400, "only what is in sight exists"
+    assert_nothing_wrong(grid, app)
+
+
+def test_tiles_follow_the_width_of_the_window(app: App, grid) -> None:
+    for width in (1900, 820, 1280):
+        grid.set_viewport_size({"width": width, "height": 900})
+        grid.wait_for_function(f"({COLUMNS})() {'>' if width > 1280 else '<='} 10")
+        shows(grid, 0)
+        assert grid.evaluate(OVERLAPS) == 0, f"tiles over one another at {width} px"
     assert_nothing_wrong(grid, app)
 
 

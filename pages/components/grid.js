@@ -113,7 +113,7 @@ class Grid {
       if (place < begin - 2 * this.columns || place >= end + 2 * this.columns) {
         node.remove()
         this.nodes.delete(place)
-      }
+      } else if (place < begin || place >= end) this.put(place) // near, and perhaps placed for another width
     for (let place = begin; place < end; place++) this.put(place)
     const seen = [begin + 1, Math.min(total, Math.floor((top + this.view.clientHeight + 4) / this.line) * this.columns)]
     this.where.textContent = `${thousands(seen[0])} – ${thousands(Math.max(...seen))} of ${thousands(total)}`
