@@ -72,11 +72,6 @@ def gallery(
         "card": card,
     }
 
-    def picked() -> None:
-        value = getattr(st.session_state.get(key), "picked", None)
-        if on_pick is not None and isinstance(value, str) and "\n" in value:
-            on_pick(*selection.split(value))
-
     def chose() -> None:
         value = getattr(st.session_state.get(key), "chose", None)
         if isinstance(value, dict) and isinstance(value.get("ids"), list):
@@ -84,7 +79,8 @@ def gallery(
             selection.change(map(selection.split, ids), on=bool(value.get("on")))
 
     _GALLERY(
-        key=key, data=data, on_picked_change=picked, on_chose_change=chose, on_size_change=tiles.remember_size(key)
+        key=key, data=data, on_picked_change=tiles.picked(key, on_pick), on_chose_change=chose,
+        on_size_change=tiles.remember_size(key),
     )  # fmt: skip
 
 

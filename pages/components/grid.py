@@ -98,11 +98,6 @@ def grid(
         "card": True,
     }
 
-    def picked() -> None:
-        value = getattr(st.session_state.get(key), "picked", None)
-        if on_pick is not None and isinstance(value, str) and "\n" in value:
-            on_pick(*selection.split(value))
-
     def chose() -> None:
         value = getattr(st.session_state.get(key), "chose", None)
         if isinstance(value, dict) and value.get("list") == listed:
@@ -116,7 +111,7 @@ def grid(
             st.query_params["at"] = str(int(window["at"]) + 1)
 
     _GRID(
-        key=key, data=data, on_picked_change=picked, on_chose_change=chose, on_window_change=moved,
+        key=key, data=data, on_picked_change=tiles.picked(key, on_pick), on_chose_change=chose, on_window_change=moved,
         on_size_change=tiles.remember_size(key),
     )  # fmt: skip
 

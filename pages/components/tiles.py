@@ -44,6 +44,17 @@ def remember_size(key: str) -> Callable[[], None]:
     return sized
 
 
+def picked(key: str, on_pick: Callable[[str, str], None] | None) -> Callable[[], None]:
+    """A callback that says which image of a component was clicked: its run and its key."""
+
+    def clicked() -> None:
+        value = getattr(st.session_state.get(key), "picked", None)
+        if on_pick is not None and isinstance(value, str) and "\n" in value:
+            on_pick(*selection.split(value))
+
+    return clicked
+
+
 def tile(run: str, image: dict[Any, Any], *, unit: str = "nats", total: int | None = None) -> dict[str, Any]:
     """One thumbnail.
 
