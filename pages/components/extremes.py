@@ -69,7 +69,10 @@ def pick_layout() -> Layout:
     """Choose how many images, and a random group; kept in the URL."""
     shown = pickers.current_number("n", 3, 12, 7)
     with pickers.chip("Show", f"{shown} least, {shown} most"):
-        n = st.slider("Images at each end", 3, 12, 7, key="n", bind="query-params", width=260)
+        n = st.slider(
+            "Images at each end", 3, 12, 7, key="n", bind="query-params", width=260,
+            help="How many of the least and of the most likely images a row holds; the paper shows five.",
+        )  # fmt: skip
         chance = st.toggle("Random images too, as in Figure 4", key="random", bind="query-params")
     return Layout(n, ("least", "random", "most") if chance else ("least", "most"))
 
@@ -77,7 +80,13 @@ def pick_layout() -> Layout:
 def pick_order() -> str:
     """Choose the order of all images; kept in the URL as ``order``."""
     with pickers.chip("Order", pickers.current_one("order", ORDERS, ORDERS[0]).lower()):
-        order = st.radio("Order", ORDERS, key="order", bind="query-params")
+        order = st.radio(
+            "Order",
+            ORDERS,
+            key="order",
+            bind="query-params",
+            help="Ranks count from the least likely image in any order.",
+        )
     return str(order)
 
 

@@ -166,7 +166,14 @@ def pick_runs(labels: dict[str, Run], default: Sequence[Run]) -> list[Run]:
     with chip("Runs", value or "none"):
         st.caption("A run is one encoder over one dataset.")
         chosen = st.multiselect(
-            "Runs", list(labels), default=start, key="runs", bind="query-params", width=420, placeholder="Choose runs"
+            "Runs",
+            list(labels),
+            default=start,
+            key="runs",
+            bind="query-params",
+            width=420,
+            placeholder="Choose runs",
+            help="Each run keeps the colour of its dataset on every page. Scores of different encoders share no scale.",
         )
     return [labels[label] for label in chosen if label in labels]
 
@@ -176,7 +183,13 @@ def pick_run(labels: dict[str, Run], default: Run) -> Run:
     first = next(label for label, run in labels.items() if run.name == default.name)
     with chip("Run", current_one("run", list(labels), first)):
         label = st.selectbox(
-            "Run", list(labels), index=list(labels).index(first), key="run", bind="query-params", width=320
+            "Run",
+            list(labels),
+            index=list(labels).index(first),
+            key="run",
+            bind="query-params",
+            width=320,
+            help="A run is one encoder over one dataset.",
         )
     return labels.get(label) or default
 
@@ -187,7 +200,10 @@ def pick_rule(runs: Sequence[Run]) -> ScoreRule:
     ``note_on_score`` says so.
     """
     with chip("Score", rule_key(_usable(runs))):
-        st.radio("Score", list(RULES), key="score", bind="query-params", captions=_ABOUT, width=420)
+        st.radio(
+            "Score", list(RULES), key="score", bind="query-params", captions=_ABOUT, width=420,
+            help="How a stored row becomes a score; no image is scored again.",
+        )  # fmt: skip
     return _usable(runs)
 
 
