@@ -127,7 +127,7 @@ async def beside_lightly(browser: Browser, options: argparse.Namespace, log: Pat
     if options.lightly_python is None or not options.lightly_python.exists():
         return {"skipped": "no --lightly-python: the interpreter of a virtual environment with lightly-studio"}
     found: dict[str, Any] = {"images": sum(1 for path in options.photos.rglob("*") if path.is_file())}
-    found["ours"] = await ui_photos.ours(browser, options.photos, options.home / "photos", log)
+    found["ours"] = await ui_photos.ours(browser, options.photos, log)
     found["lightly"], found["lightly_version"] = await ui_photos.lightly(
         browser, options.photos, options.lightly_python
     )

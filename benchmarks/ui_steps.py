@@ -108,7 +108,7 @@ async def _inspect(tab: Tab, name: str, repeats: int) -> AsyncIterator[Taken]:
 
 async def _scores(tab: Tab, name: str, repeats: int) -> AsyncIterator[Taken]:
     """Other conventions of the score."""
-    chip = tab.page.get_by_test_id("stPopover").filter(has_text="Score").get_by_role("button")
+    chip = tab.page.locator(".st-key-chip_Score").get_by_role("button")
     if not await chip.count():
         return
     for rule in ("Sphere", "Corrected", "Listing 1, ε 1e−4", "Raw"):

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,8 @@ FLAGS = (
 )  # fmt: skip
 VIEWPORT = (1440, 900)
 CALM_MS = 400  # without a change or anything unfinished, a view is settled
-_TIMEOUT_MS = 90_000
+_TIMEOUT_MS = 30_000
+_SETTLE_S = 60.0
 _PROGRAM = ("Document", "Script", "Stylesheet", "Font", "Manifest")
 _PROBE = (Path(__file__).parent / "ui_probe.js").read_text("utf-8")
 
@@ -121,16 +123,20 @@ class Tab:
         Raises:
             Unsettled: It never is.
         """
-        try:
-            while True:
-                await self.page.wait_for_function(f"window.__probe?.calm({CALM_MS})", polling=50)
-                if not _spans(self._frames)[1]:
-                    break
-                await asyncio.sleep(0.05)
-        except PlaywrightTimeout as error:
-            raise Unsettled(
-                f"not settled after {_TIMEOUT_MS / 1000:.0f} s: {await self.page.evaluate('__probe.why')}"
-            ) from error
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            left_ms = max(1.0, 1000 * (deadline - time.monotonic()))
+            try:
+                await self.page.wait_for_function(f"window.__probe?.calm({CALM_MS})", polling=50, timeout=left_ms)
+            except PlaywrightTimeout as error:
+                why = await self.page.evaluate("window.__probe?.why || 'it keeps changing'")
+                raise Unsettled(f"not settled after {_SETTLE_S:.0f} s: {why}") from error
+            if not _spans(self._frames)[1]:
+                break
+            if time.monotonic() > deadline:
+                self._forget()
+                raise Unsettled(f"not settled after {_SETTLE_S:.0f} s: the script was asked to run and never ended")
+            await asyncio.sleep(0.05)
         read: dict[str, Any] = await self.page.evaluate("__probe.read()")
         return read
 
