@@ -204,7 +204,8 @@ def test_impossible_requests_start_nothing(home):
 def test_arguments_reach_the_command_line_unharmed():
     from typer.testing import CliRunner
 
-    from jepascore_core import __main__ as cli
+    from jepascore_core.__main__ import app
+    from jepascore_core.commands import scoring
 
     request = RunRequest(
         "file:-odd name.safetensors", "folder:/a b/'c\"", per_class=2, limit=3, seed=7, classes=("tench, Tinca", "-x"),
@@ -212,8 +213,8 @@ def test_arguments_reach_the_command_line_unharmed():
     )  # fmt: skip
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_score_all", lambda requests, runs_dir, job: seen.extend(requests))
-        result = CliRunner().invoke(cli.app, ["score", *request.to_argv()])
+        patch.setattr(scoring, "_score_all", lambda requests, runs_dir, job: seen.extend(requests))
+        result = CliRunner().invoke(app, ["score", *request.to_argv()])
     assert result.exit_code == 0, result.output
     assert seen == [request]
 

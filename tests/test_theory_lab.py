@@ -365,15 +365,16 @@ def test_impossible_grids_start_nothing(changes: dict[str, Any]) -> None:
 def test_a_request_survives_its_file_and_its_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from jepascore_core import __main__ as cli
+    from jepascore_core.__main__ import app
+    from jepascore_core.commands import training
 
     assert TheoryRequest.from_json(GRID.to_json()) == GRID
     with pytest.raises(RunError):
         TheoryRequest.from_json({"dims": 3})
     seen: list[LabConfig] = []
-    monkeypatch.setattr(cli, "_run_theory", lambda configs, *rest: seen.extend(configs) or [{}] * len(configs))
+    monkeypatch.setattr(training, "_run_theory", lambda configs, *rest: seen.extend(configs) or [{}] * len(configs))
     asked = replace(GRID, broken="collapsed", objective="sigreg", scale_ratio=1.0)
-    result = CliRunner().invoke(cli.app, ["theory", *asked.to_argv(), "--json", f"--runs-dir={tmp_path}"])
+    result = CliRunner().invoke(app, ["theory", *asked.to_argv(), "--json", f"--runs-dir={tmp_path}"])
     assert result.exit_code == 0, result.output
     options = {"steps": 3, "broken": "collapsed", "objective": "sigreg", "scale_ratio": 1.0}
     assert seen == theory_grid.grid((2, 3), (50,), 2, **options)
