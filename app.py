@@ -5,6 +5,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.components.warm import warm
+
 # torch comes later; beside a run at work its waiting threads would make a page take ten times as long
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -38,3 +40,4 @@ st.navigation({
         st.Page("pages/theory_lab.py", title="Theory lab", help="Does the score follow a density that is known?"),
     ],
 }).run()
+warm()

@@ -1,0 +1,28 @@
+"""Background imports: once, all of them, whatever fails."""
+
+import importlib
+import threading
+
+import pytest
+
+from pages.components import warm
+
+
+def test_modules_are_imported_once_and_a_broken_one_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def pretend(name: str) -> None:
+        asked.append(name)
+        if name == "pages.components.gallery":
+            raise ImportError("broken")
+
+    monkeypatch.setattr(warm, "FIRST_PAGE_S", 0.0)
+    monkeypatch.setattr(warm, "_begun", threading.Lock())
+    monkeypatch.setattr(importlib, "import_module", pretend)
+    for _ in range(3):
+        warm.warm()
+    for thread in threading.enumerate():
+        if thread.name == "warm":
+            thread.join(10)
+    assert len(asked) == len(set(asked)) and asked[-1] == "jepascore_core.runner.views"
+    assert {"pages.components.gallery", "pages.components.new_run", "jepascore_core.encoders"} <= set(asked)
