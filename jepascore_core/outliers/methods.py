@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from jepascore_core.outliers import baselines, variants
 from jepascore_core.outliers.baselines import Features, Model
 from jepascore_core.outliers.rows import Floats, Rows
-from jepascore_core.text import number
 
 JEPA_SCORE = "jepa_score"
+_VIEWS = "jepa_score_views"
 
 Fit = Callable[[Features, NDArray[np.object_], int], Model]
 
@@ -108,8 +108,11 @@ def possible(wanted: Sequence[Method], sets: Sequence[Rows]) -> tuple[list[Metho
         sets: The rows.
 
     Returns:
-        Those that can, and why not by the title of each other one.
+        Those that can, and why not by the title of each other one; the score of several views is not missed where
+        nothing was scored in several views.
     """
+    several = any(rows.views > 1 for rows in sets)
+    wanted = [method for method in wanted if several or method.name != _VIEWS]
     reasons = {method: next(filter(None, map(method.why_not, sets)), None) for method in wanted}
     return [method for method, why in reasons.items() if why is None], {
         method.title: why for method, why in reasons.items() if why is not None
@@ -147,7 +150,7 @@ def tail_method(drop_top: float) -> Method:
     """Eq. (5) without the largest ``drop_top`` % of the σ."""
     return score_method(
         "jepa_score_tail",
-        f"JEPA-SCORE, tail (top {number(drop_top, 0 if drop_top == round(drop_top) else 1)} % dropped)",
+        "JEPA-SCORE, tail",
         f"eq. (5) without the largest {drop_top:g} % of the singular values",
         lambda rows: variants.jepa_score_tail(_spectra(rows), drop_top=drop_top, null_dim=rows.null_dim),
         drop_top=drop_top,
@@ -170,7 +173,7 @@ def _scores(drop_top: float) -> tuple[Method, ...]:
         ),
         tail_method(drop_top),
         score_method(
-            "jepa_score_views", "JEPA-SCORE, views", "eq. (4) over augmented views", lambda rows: rows.scores, needs=(),
+            _VIEWS, "JEPA-SCORE, views", "eq. (4) over augmented views", lambda rows: rows.scores, needs=(),
             lacking=lambda rows: None if rows.views > 1 else f"{rows.name} was scored in one view",
         ),
         score_method(

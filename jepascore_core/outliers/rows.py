@@ -84,6 +84,10 @@ class Rows:
         """The same rows under another name."""
         return replace(self, name=name)
 
+    def light(self) -> "Rows":
+        """The same rows without the wide arrays, for what is kept after judging."""
+        return replace(self, embeddings=None, spectra=None, sphere_terms=None)
+
 
 def make_rows(
     name: str,
