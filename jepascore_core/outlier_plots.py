@@ -202,8 +202,8 @@ def sweep_chart(
         _line(figure, curve, width=2, dash="solid" if curve.strong else "dot", hover=_SWEEP_HOVER, markers=True)
     frame_figure(figure, height=_SWEEP_PX)
     _auroc_axis(figure)
-    ends = [float(end) for curve in curves for end in (curve.x[0], curve.x[-1])]
-    first, last = (log10(end) if logarithmic else end for end in (min(ends), max(ends)))
+    reach = [float(x) for curve in curves for x in (curve.x[0], curve.x[-1])]
+    first, last = (log10(x) if logarithmic else x for x in (min(reach), max(reach)))
     room = 0.02 * (last - first)
     figure.update_xaxes(title_text=axis, showgrid=False, zeroline=False, range=[first - room, last + room])
     if logarithmic:
@@ -216,7 +216,8 @@ def sweep_chart(
         )  # fmt: skip
     named = [one for one in curves if one.name]
     place = 0 if logarithmic else -1
-    heights = _spread([float(one.y[place]) + (0.05 if logarithmic else 0) for one in named])
+    ends = [float(one.y[place]) for one in named]
+    heights = _beside(ends) if logarithmic else _spread(ends)
     for curve, y in zip(named, heights, strict=True):
         figure.add_annotation(
             x=first if logarithmic else last, y=y, text=f"<b>{escape(curve.name)}</b>", showarrow=False,
@@ -365,3 +366,11 @@ def _spread(heights: Sequence[float], apart: float = _APART) -> list[float]:
     for place in np.argsort(heights, kind="stable"):
         placed[place] = last = max(heights[place], last + apart)
     return placed
+
+
+def _beside(heights: Sequence[float]) -> list[float]:
+    """Heights for names on top of flat lines: the highest stands over its line, the others under theirs."""
+    top = max(range(len(heights)), key=lambda place: heights[place], default=0)
+    under = [-(height - 0.05) for height in heights]
+    under[top] = -(heights[top] + 0.05)
+    return [-height for height in _spread(under)]

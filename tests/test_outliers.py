@@ -23,6 +23,13 @@ from jepascore_core.separation import separation
 from jepascore_core.store import ScoreRule
 from tests.tiny import TinyDataset, tiny_encoder, tiny_work
 
+
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small forest, which is nearly all of the time that methods take."""
+    monkeypatch.setattr(baselines, "TREES", 10)
+
+
 FITTED = [method for method in outliers.methods() if method.fits]
 
 
@@ -90,7 +97,7 @@ def test_auroc_of_two_gaussians(delta):
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
     generator = np.random.default_rng(5)
-    delta, trials = 1.0, 250
+    delta, trials = 1.0, 160
     true_auroc = stats.norm.cdf(delta / np.sqrt(2))
     true_fpr = stats.norm.sf(delta + stats.norm.ppf(0.05))
     many = generator.normal(delta, 1, 400_000), generator.normal(0, 1, 600_000)
@@ -101,7 +108,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         found = metrics(a, b, resamples(80, 120, seed=number, most=400))
         truths = zip((found.auroc, found.aupr, found.fpr95), (true_auroc, true_aupr, true_fpr), strict=True)
         hits += [part.low <= truth <= part.high for part, truth in truths]
-    assert (hits / trials > 0.90).all(), hits / trials  # three standard errors below 0.95 is 0.91
+    assert (hits / trials > 0.89).all(), hits / trials  # three standard errors below 0.95 are 0.898
     assert hits[0] / trials < 0.99
 
 
@@ -321,7 +328,7 @@ def test_sets_that_cannot_be_compared_are_refused():
 
 
 def test_the_same_seed_gives_the_same_numbers():
-    once, again = (outliers.as_facts(evaluate(rows(), [rows("out", seed=1)], seed=4)) for _ in range(2))
+    once, again = (outliers.as_facts(evaluate(rows(n=60), [rows("out", n=60, seed=1)], seed=4)) for _ in range(2))
     for one, other in zip(once, again, strict=True):
         assert repr(one | {"fit_s": 0, "judge_s": 0}) == repr(other | {"fit_s": 0, "judge_s": 0})
 

@@ -13,7 +13,16 @@ from streamlit.testing.v1 import AppTest
 
 from jepascore_core import outliers, store
 from jepascore_core.outlier_plots import Curve, Whisker, band_chart, method_chart, roc_chart, sweep_chart, values_chart
-from jepascore_core.outliers import as_csv, decide, decision_table, disagreements, evaluate, make_rows, most_outlying
+from jepascore_core.outliers import (
+    as_csv,
+    baselines,
+    decide,
+    decision_table,
+    disagreements,
+    evaluate,
+    make_rows,
+    most_outlying,
+)
 from jepascore_core.runner import Hooks, score_work
 from jepascore_core.store import parts
 from jepascore_core.store.part_writer import write_table
@@ -21,6 +30,12 @@ from tests.test_pages import HOSTILE, check, galleries, opened, words
 from tests.tiny import TinyDataset, tiny_encoder, tiny_work
 
 pytestmark = pytest.mark.usefixtures("served_before", "nothing_left_at_work")
+
+
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small forest, which is nearly all of the time that methods take."""
+    monkeypatch.setattr(baselines, "TREES", 10)
 
 
 def scored(runs: Path, dataset: TinyDataset, encoder=None) -> store.Run:

@@ -27,7 +27,7 @@ from pages.components.gallery import Row, gallery
 from pages.components.inspector import pick
 from pages.components.outliers_choice import Choice
 from pages.components.outliers_compare import titled
-from pages.components.text import count, md, number, ordinal, plural, significant
+from pages.components.text import count, listed, md, number, ordinal, plural, significant
 
 FLAGGED = 15  # images shown of each run
 ENDS = 6  # most and least outlying of each run
@@ -118,8 +118,11 @@ def draw_disagreements(choice: Choice, found: Evaluation, judged: Judged, versus
 
 def _pick_threshold(found: Evaluation, judged: Judged) -> tuple[bool, float]:
     """Which side is flagged, and how many in-distribution images may be; in the URL as ``flag`` and ``share``."""
-    mine = [one.metrics.direction for one in found.findings if one.method.name == judged.method.name]
-    inverted = bool(mine) and set(mine) == {"inverted"}
+    inverted = [
+        md(one.out)
+        for one in found.findings
+        if one.method.name == judged.method.name and one.metrics.direction == "inverted"
+    ]
     left, right = st.columns([2, 5], gap="medium", vertical_alignment="bottom")
     with left:
         side = st.segmented_control(
@@ -134,8 +137,8 @@ def _pick_threshold(found: Evaluation, judged: Judged) -> tuple[bool, float]:
         )  # fmt: skip
     if inverted and side != SIDES[1]:
         st.caption(
-            f":material/info: {md(judged.method.title)} is inverted here: outliers have the *higher* values, and low "
-            "ones flag the wrong images."
+            f":material/info: {md(judged.method.title)} is inverted against {listed(inverted)}: there the *high* "
+            "values are the outliers, and low ones flag the wrong images."
         )
     return side != SIDES[1], float(share)
 
