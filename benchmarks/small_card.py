@@ -47,8 +47,9 @@ MOST = 500  # images of each other set
 DEMO_SETS = {name: f"demo:{name}" for name in ("digits", "galaxies", "histology")}
 
 SETTINGS = TrainConfig(
-    steps=2400, batch_size=128, lr=2e-3, weight=0.5, embedding_dim=32, input_size=64, limit=24_000, hold_out_every=10,
-    network="vit", min_area=0.4, jitter=0.3, weight_decay=0.05, precision="bfloat16",
+    steps=2400, batch_size=128, lr=2e-3, weight=0.05, embedding_dim=32, input_size=64, limit=24_000, hold_out_every=10,
+    network="vit", min_area=0.4, jitter=0.3, weight_decay=0.05, whiten_head=True,
+    precision="bfloat16",
 )  # fmt: skip
 PROBE = {"steps": 400}
 PROBES: dict[str, dict[str, Any]] = {

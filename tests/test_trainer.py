@@ -206,6 +206,20 @@ def test_a_vision_transformer_begins_with_a_white_embedding(tmp_path: Path) -> N
     assert eigenvalues.min() > 0.9 and eigenvalues.max() < 1.1
 
 
+def test_a_vision_transformer_can_end_with_a_white_embedding(tmp_path: Path) -> None:
+    config = replace(TINY, network="vit", input_size=32, embedding_dim=6, steps=6, lr=1e-2)
+    ends = {}
+    for whiten in (False, True):
+        report = train(replace(config, whiten_head=whiten), out=tmp_path / f"{whiten}.safetensors")
+        ends[whiten] = report
+    assert min(ends[True].covariance_eigenvalues) > 0.99 and max(ends[True].covariance_eigenvalues) < 1.01
+    assert min(ends[False].covariance_eigenvalues) < 0.9
+    apart = {
+        name for name, tensor in weights(ends[True].path).items() if not tensor.equal(weights(ends[False].path)[name])
+    }
+    assert apart == {"head.weight", "head.bias"}
+
+
 @pytest.mark.parametrize("objective, near", [(sigreg, 0.01 * 2 / 4), (vicreg, 0.01 * 4 / 5)])
 def test_local_views_are_pulled_to_the_views_of_full_size(objective: Objective, near: float) -> None:
     z = torch.randn(4, 256, 8, generator=generator())
@@ -325,6 +339,7 @@ def test_seeds_differ(tmp_path: Path) -> None:
         ({"local_views": -1}, "local_views must be at least 0"),
         ({"precision": "int8"}, "float32 or bfloat16"),
         ({"min_area": 0.0}, "min_area"),
+        ({"whiten_head": True}, "network vit"),
     ],
 )
 def test_senseless_settings_are_refused(changes: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -401,15 +416,18 @@ def held_out_scores(name: str, dataset: str, count: int) -> tuple[np.ndarray, Te
     return jepa_score(singular_values(encoder, x)).numpy(), encoder(x)
 
 
-@pytest.mark.parametrize("name", ["jepa-tiny", "jepa-tiny-untrained"])
-def test_shipped_files_are_small_and_describe_themselves(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "dim", "side", "parameters"),
+    [("jepa-tiny", 16, 48, 663_544), ("jepa-tiny-untrained", 16, 48, 663_544)],
+)
+def test_shipped_files_are_small_and_describe_themselves(name: str, dim: int, side: int, parameters: int) -> None:
     path = WEIGHTS / f"{name}.safetensors"
     metadata = read_metadata(path)
     assert path.stat().st_size < 5_000_000
-    assert metadata["spec"].embedding_dim == 16
-    assert metadata["spec"].input_size == (3, 48, 48)
+    assert metadata["spec"].embedding_dim == dim
+    assert metadata["spec"].input_size == (3, side, side)
     assert metadata["spec"].name == name
-    assert sum(parameter.numel() for parameter in load_small(path).parameters()) == 663_544
+    assert sum(parameter.numel() for parameter in load_small(path).parameters()) == parameters
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,9 @@ def train(
     jitter: Annotated[float, typer.Option(help="Largest change of a view's colours, as a share.")] = 0.15,
     local_views: Annotated[int, typer.Option(min=0, help="How many more views of half the side, of a part.")] = 0,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
+    whiten_head: Annotated[
+        bool, typer.Option("--whiten-head", help="End with the head that whitens the features; vit only.")
+    ] = False,
     precision: Annotated[str, typer.Option(help="Of the network's products: float32 or bfloat16.")] = "float32",
     seed: Annotated[int, typer.Option(help="Seed of weights, batches, views and slices.")] = 0,
     device: Device = "auto",
@@ -58,6 +61,7 @@ def train(
         jitter=jitter,
         local_views=local_views,
         weight_decay=weight_decay,
+        whiten_head=whiten_head,
         precision=precision,
         seed=seed,
         device=device,

@@ -20,10 +20,18 @@ from jepascore_core.errors import RunError
 from jepascore_core.files import written_aside
 from jepascore_core.trainer.data import embed, normalise, resize, training_images
 from jepascore_core.trainer.objectives import OBJECTIVES, covariance_eigenvalues, projection_moments
-from jepascore_core.trainer.state import StepRecord, TrainConfig, TrainingState, model_config, take_step
+from jepascore_core.trainer.state import (
+    StepRecord,
+    TrainConfig,
+    TrainingState,
+    evenly,
+    model_config,
+    take_step,
+    whiten_head,
+)
 
 CHECKPOINT_EVERY = 100  # steps
-_JUDGED = 8192  # training images, evenly chosen, whose embeddings are looked at in the end
+_JUDGED = 8192  # training images, evenly chosen, on which the head is whitened and the embeddings judged in the end
 PAPERS = {"sigreg": "LeJEPA, arXiv:2511.08544", "vicreg": "VICReg, arXiv:2105.04906"}
 
 
@@ -112,6 +120,8 @@ def train(
     if not done:
         state.save(checkpoint)
         return report
+    if config.whiten_head:
+        whiten_head(state.model, images[evenly(len(images), _JUDGED)], config.input_size)
     _save_encoder(out, state.model, config, trained=True)
     report = _measured(report, images)
     with written_aside(out.with_name(f"{out.stem}.training.json")) as aside:
@@ -122,8 +132,8 @@ def train(
 
 def _measured(report: TrainReport, images: Tensor) -> TrainReport:
     """The report with the diagnostics of the file as written, so after rounding to float16."""
-    chosen = torch.linspace(0, len(images) - 1, min(len(images), _JUDGED)).long()
-    embeddings = embed(load_small(report.path).to(images.device), images[chosen], report.config.input_size)
+    chosen = images[evenly(len(images), _JUDGED)]
+    embeddings = embed(load_small(report.path).to(images.device), chosen, report.config.input_size)
     return replace(
         report,
         covariance_eigenvalues=covariance_eigenvalues(embeddings).tolist(),
@@ -176,7 +186,7 @@ def _calibrated(model: nn.Module, images: Tensor, config: TrainConfig) -> nn.Mod
     for norm in (module for module in twin.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = None  # averages over all batches
     with torch.no_grad():
-        for batch in images[torch.linspace(0, len(images) - 1, min(len(images), 2048)).long()].split(256):
+        for batch in images[evenly(len(images), 2048)].split(256):
             twin(normalise(resize(batch, config.input_size)))
     return twin
 
@@ -193,6 +203,8 @@ def _check(config: TrainConfig, out: Path) -> None:
         raise RunError(f"weight must lie between 0 and 1, not {config.weight}.")
     if config.network not in NETWORKS:
         raise RunError(f"No network named {config.network!r}; there are {', '.join(NETWORKS)}.")
+    if config.whiten_head and config.network != "vit":
+        raise RunError("whiten_head goes with network vit.")
     if config.precision not in ("float32", "bfloat16"):
         raise RunError(f"precision must be float32 or bfloat16, not {config.precision!r}.")
     if not 0 < config.min_area <= 1 or not 0 <= config.jitter < 1:

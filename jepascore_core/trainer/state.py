@@ -24,7 +24,7 @@ from jepascore_core.trainer.objectives import OBJECTIVES
 
 WARM_UP_SHARE = 0.05
 LOCAL_AREA = 0.1  # least share of the image in a local view
-_WHITENED = 2048  # images whose features are whitened
+_WHITENED = 2048  # images whose features are whitened before the first step
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class TrainConfig:
         jitter: How far brightness, contrast and saturation of a view move, as a share.
         local_views: How many more views an image gets, of half the side, showing ``LOCAL_AREA`` to ``min_area`` of it.
         weight_decay: Of AdamW.
+        whiten_head: End with the head that whitens the features' first D principal components over the training images;
+            the trained one is dropped, as a projector is. Only the Vision Transformer has such a head.
         precision: ``float32`` or ``bfloat16``, of the products in the network; the objective is float32.
         seed: Seed of weights, batches, views and slices.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -67,6 +69,7 @@ class TrainConfig:
     jitter: float = 0.15
     local_views: int = 0
     weight_decay: float = 0.01
+    whiten_head: bool = False
     precision: str = "float32"
     seed: int = 0
     device: str = "auto"
@@ -140,7 +143,7 @@ class TrainingState:
             torch.manual_seed(config.seed)
             model = build_small(model_config(config), any_size=True)
         if config.network == "vit":
-            _whiten_head(model, images, config.input_size)
+            whiten_head(model, images[evenly(len(images), _WHITENED)].cpu(), config.input_size)
         digest = hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=16).hexdigest()
         return cls(config, digest, model.to(device).train())
 
@@ -184,17 +187,21 @@ class TrainingState:
         return json.dumps({**settings, "data": self.data_digest}, sort_keys=True)
 
 
-def _whiten_head(model: Any, images: Tensor, input_size: int) -> None:
-    """Let the head of a Vision Transformer begin as the whitening of its features' first principal components.
+def whiten_head(model: Any, images: Tensor, input_size: int) -> None:
+    """Make the head of a Vision Transformer the whitening of its features' first principal components.
 
-    Drawn at random it would begin with nearly all images on one point, where SIGReg hardly has a gradient.
+    A head drawn at random would begin with nearly all images on one point, where SIGReg hardly has a gradient.
+
+    Args:
+        model: Changed in place; in training mode afterwards.
+        images: (N, 3, S, S) uint8 on the model's device.
+        input_size: Side of the encoder's input in px.
     """
-    chosen = torch.linspace(0, len(images) - 1, min(len(images), _WHITENED)).long()
     model.eval()
     with torch.no_grad():
         parts = [
             model.forward_head(model.forward_features(normalise(resize(part, input_size))), pre_logits=True)
-            for part in images[chosen].cpu().split(256)
+            for part in images.split(256)
         ]
         features = torch.cat(parts).double()  # (N, d)
         mean = features.mean(dim=0)
@@ -204,6 +211,11 @@ def _whiten_head(model: Any, images: Tensor, input_size: int) -> None:
         model.head.weight.copy_(weight)
         model.head.bias.copy_(-weight @ mean)
     model.train()
+
+
+def evenly(count: int, most: int) -> Tensor:
+    """Positions of at most ``most`` of ``count`` images, evenly chosen."""
+    return torch.linspace(0, count - 1, min(count, most)).long()
 
 
 def take_step(state: TrainingState, images: Tensor, elapsed_s: float) -> StepRecord:

@@ -133,7 +133,7 @@ def _pick_classes(runs: Sequence[Run]) -> tuple[str, ...]:
     with pickers.chip("Classes", pickers.shortened(shown, 2) or "all"):
         chosen = st.multiselect(
             "Classes", known, key="classes", bind="query-params", placeholder="All classes", disabled=len(known) < 2,
-            width=420,
+            width=420, help="Only images of these classes are compared.",
         )  # fmt: skip
     return tuple(name for name in chosen if name in known)
 
@@ -161,8 +161,9 @@ def _pick_axes() -> tuple[bool, bool]:
     )
     with pickers.chip("Axes", f"{within.lower()} percentile" if axes == "Percentile" else "score"):
         axes = st.segmented_control(
-            "Axes", ["Percentile", "Score"], default="Percentile", key="axes", bind="query-params", required=True
-        )
+            "Axes", ["Percentile", "Score"], default="Percentile", key="axes", bind="query-params", required=True,
+            help="Percentiles of two encoders can be set against each other; their scores have different scales.",
+        )  # fmt: skip
         within = st.segmented_control(
             "Percentiles within the", ["Class", "Run"], default="Class", key="within", bind="query-params",
             required=True, help="Also decides which disagreements are the largest.",

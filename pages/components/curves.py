@@ -59,12 +59,15 @@ def pick_shape() -> Shape:
     shown = pickers.current_one("as", list(SHAPES), "Density")
     with pickers.chip("As", shown if shown == "ECDF" else shown.lower()):
         name = st.segmented_control(
-            "Show as", list(SHAPES), default="Density", key="as", bind="query-params", required=True
-        )
+            "Show as", list(SHAPES), default="Density", key="as", bind="query-params", required=True,
+            help="A density is smoothed, a histogram counted; ridgelines are densities one above another; the ECDF is "
+            "the share of images below each score, with nothing smoothed.",
+        )  # fmt: skip
     with pickers.chip("A curve for each", pickers.current_one("by", ["Run", "Class"], "Run").lower()):
         by = st.segmented_control(
-            "A curve for each", ["Run", "Class"], default="Run", key="by", bind="query-params", required=True
-        )
+            "A curve for each", ["Run", "Class"], default="Run", key="by", bind="query-params", required=True,
+            help="Classes are coloured anew; runs keep their dataset's colour on every page.",
+        )  # fmt: skip
     return Shape(name if name in SHAPES else "Density", by == "Class")
 
 

@@ -73,7 +73,10 @@ def pick_layout() -> Layout:
             "Images at each end", 3, 12, 7, key="n", bind="query-params", width=260,
             help="How many of the least and of the most likely images a row holds; the paper shows five.",
         )  # fmt: skip
-        chance = st.toggle("Random images too, as in Figure 4", key="random", bind="query-params")
+        chance = st.toggle(
+            "Random images too, as in Figure 4", key="random", bind="query-params",
+            help="Drawn by chance from all of the row's images: what the extremes differ from.",
+        )  # fmt: skip
     return Layout(n, ("least", "random", "most") if chance else ("least", "most"))
 
 

@@ -141,7 +141,10 @@ def _pick_mixture() -> dict[str, int | float]:
     ]
     chosen: dict[str, int | float] = {}
     with pickers.chip("Mixture", ", ".join([plural(shown, "component"), *changed])):
-        count_of = st.select_slider("Components", _components(), most, key="components", bind="query-params", width=300)
+        count_of = st.select_slider(
+            "Components", _components(), most, key="components", bind="query-params", width=300,
+            help="How many Gaussians the density is the sum of.",
+        )  # fmt: skip
         chosen["components"] = int(count_of if count_of in _components() else most)
         for name, (label, key, low, high) in _MIXTURE.items():
             value = st.slider(label, low, high, default[key], 0.5, "%.1f", key=key, bind="query-params", width=300)

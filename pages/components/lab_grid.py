@@ -108,8 +108,9 @@ def _pick_number() -> tuple[str, str]:
         )  # fmt: skip
     with pickers.chip("Correlation", pickers.current_one("r", KINDS, "Pearson")):
         kind = st.segmented_control(
-            "Correlation", KINDS, default="Pearson", key="r", bind="query-params", required=True
-        )
+            "Correlation", KINDS, default="Pearson", key="r", bind="query-params", required=True,
+            help="Pearson asks for a straight line between score and log p; Spearman for the same order.",
+        )  # fmt: skip
     return shown if shown in SHOWN else "Raw", kind if kind in KINDS else "Pearson"
 
 
@@ -203,12 +204,17 @@ def _form(objective: str, broken: str, ratio: float) -> None:
     with card("grid_form"):
         st.markdown("**Run a grid** :gray[with the objective, the break and the scale ratio chosen above]")
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-            dims = st.pills("Dimensions", SIZES, default=["2", "8", "32"], selection_mode="multi", key="grid_dims")
+            dims = st.pills(
+                "Dimensions", SIZES, default=["2", "8", "32"], selection_mode="multi", key="grid_dims",
+                help="Of the data; each is a row of the heatmap.",
+            )  # fmt: skip
             samples = st.pills(
                 "Samples", COUNTS, default=["1000", "10000"], selection_mode="multi", key="grid_samples",
-                format_func=lambda text: count(int(text)),
+                format_func=lambda text: count(int(text)), help="To train on; each is a column of the heatmap.",
             )  # fmt: skip
-            seeds = st.number_input("Seeds", 1, 10, 3, key="grid_seeds", width=110)
+            seeds = st.number_input(
+                "Seeds", 1, 10, 3, key="grid_seeds", width=110, help="Repetitions of each cell, for its interval.",
+            )  # fmt: skip
             request = TheoryRequest(
                 dims=tuple(sorted(int(d) for d in dims if d in SIZES)),
                 samples=tuple(sorted(int(n) for n in samples if n in COUNTS)),

@@ -89,8 +89,9 @@ def pick_look(runs: Sequence[Run]) -> Look:
     """Choose colours, size of the dots and order of the gallery; kept in the URL."""
     with pickers.chip("Colour", pickers.current_one("colour", COLOURS, "Score").lower()):
         chosen = st.segmented_control(
-            "Colour by", COLOURS, default="Score", key="colour", bind="query-params", required=True
-        )
+            "Colour by", COLOURS, default="Score", key="colour", bind="query-params", required=True,
+            help="Colours of runs and classes are those of the other pages; scores go from least to most likely.",
+        )  # fmt: skip
         colour = chosen if chosen in COLOURS else "Score"
         classes = _pick_classes(runs) if colour == "Class" else None
     with pickers.chip("Dots", f"{pickers.current_number('dot', 2, 12, 5)} px"):

@@ -68,9 +68,16 @@ def ask_for_runs() -> None:
 def _sample() -> RunRequest:
     """Which part of the datasets, and how."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        per_class = st.number_input("Images per class", 1, value=None, placeholder="all", width=130)
-        limit = st.number_input("At most, in all", 1, value=None, placeholder="no limit", width=130)
-        classes = st.text_input("Classes", placeholder="all; or names, with commas", width=200)
+        per_class = st.number_input(
+            "Images per class", 1, value=None, placeholder="all", width=140, help="Most images drawn from each class.",
+        )  # fmt: skip
+        limit = st.number_input(
+            "At most, in all", 1, value=None, placeholder="no limit", width=130,
+            help="Most images of a run; classes are taken in turn.",
+        )  # fmt: skip
+        classes = st.text_input(
+            "Classes", placeholder="all; or names, with commas", width=200, help="Only these classes are scored.",
+        )  # fmt: skip
         seed = st.number_input("Seed", 0, value=0, width=90, help="Decides which images the sample draws.")
         views = st.number_input(
             "Views",
@@ -80,7 +87,9 @@ def _sample() -> RunRequest:
             width=90,
             help=f"T of eq. (4): average over this many augmented views; 1 is eq. (5). Policy {policy()}.",
         )
-        device = st.selectbox("Device", ["auto", "cpu", "cuda"], width=100)
+        device = st.selectbox(
+            "Device", ["auto", "cpu", "cuda"], width=110, help="auto takes a GPU where there is one.",
+        )  # fmt: skip
         with st.popover("More", icon=":material/tune:"):
             precision, tolerance, memory_share = _precision()
     names = store.split_classes(classes) or None

@@ -29,9 +29,18 @@ def draw() -> None:
         dropped = left.file_uploader("An image", type=IMAGE_TYPES, key="one_image", help="It stays on this machine.")
         labels = pickers.by_label(runs)
         first = list(labels.values()).index(pickers.latest_family(runs)[0])
-        run = labels.get(middle.selectbox("Compare with", list(labels), index=first, key="against"), runs[0])
+        run = labels.get(
+            middle.selectbox(
+                "Compare with",
+                list(labels),
+                index=first,
+                key="against",
+                help="The run whose encoder scores the image, and among whose images it gets its percentile.",
+            ),
+            runs[0],
+        )
         classes = [pickers.ALL_IMAGES, *pickers.classes_of([run])]
-        chosen = right.selectbox("Class", classes, key="within")
+        chosen = right.selectbox("Class", classes, key="within", help="Percentile among images of this class.")
     if dropped is None:
         st.caption("Drop a picture above: it is scored with the run's encoder and set among the run's images.")
         return

@@ -25,7 +25,14 @@ def paper_button(runs: Sequence[Run], classes: Sequence[str], n: int, rule: Scor
         random: Add a row of random images to each class.
     """
     with st.popover("Export figure", icon=":material/download:", disabled=not runs), st.container(width=340):
-        wanted = st.segmented_control("Width", list(WIDTHS_MM), default=_FULL, required=True, key="paper_width")
+        wanted = st.segmented_control(
+            "Width",
+            list(WIDTHS_MM),
+            default=_FULL,
+            required=True,
+            key="paper_width",
+            help="One or two columns of a printed page.",
+        )
         show_scores = st.toggle("Scores beneath the images", value=True, key="paper_scores")
         width_mm = WIDTHS_MM.get(wanted or _FULL, WIDTHS_MM[_FULL])
         side = side_mm([n, n], width_mm)

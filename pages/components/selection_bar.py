@@ -81,7 +81,14 @@ def _tag(runs: dict[str, Run]) -> None:
 def _export(runs: dict[str, Run], rule: ScoreRule) -> None:
     """Write the selected images to one file, then offer it."""
     titles = {name: kind.title for name, kind in packs.KINDS.items()}
-    kind = st.selectbox("Export as", list(titles), key="export_kind", format_func=titles.__getitem__, width=260)
+    kind = st.selectbox(
+        "Export as",
+        list(titles),
+        key="export_kind",
+        format_func=titles.__getitem__,
+        width=260,
+        help="Tables, lists of keys, images, or what Hugging Face and FiftyOne import.",
+    )
     chosen = selection.chosen()
     asked = (kind, rule, repr(chosen))
     if st.button("Make the file", key="export_make", width="stretch"):

@@ -143,9 +143,19 @@ def pick_vectors(run: Run) -> Vectors:
     end = pickers.current_one("end", ["Largest", "Smallest"], "Largest")
     with pickers.chip("Vectors", f"{k} {end.lower()}"):
         end = st.segmented_control(
-            "Singular values", ["Largest", "Smallest"], default="Largest", key="end", bind="query-params", required=True
+            "Singular values", ["Largest", "Smallest"], default="Largest", key="end", bind="query-params",
+            required=True, help="Changes of the image that move the embedding most, or least.",
+        )  # fmt: skip
+        k = st.slider(
+            "How many",
+            1,
+            max(2, most),
+            min(6, most),
+            key="k",
+            bind="query-params",
+            width=240,
+            help="Right singular vectors shown, from that end of the spectrum.",
         )
-        k = st.slider("How many", 1, max(2, most), min(6, most), key="k", bind="query-params", width=240)
     return Vectors(min(k, most), end == "Smallest")
 
 
@@ -186,7 +196,13 @@ def _walk(
     reach = encode.limit(encoder)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         names = [f"v{below(first + place + 1)}" for place in range(wanted.k)]
-        name = st.selectbox("Move along", names, key="along", width=120)
+        name = st.selectbox(
+            "Move along",
+            names,
+            key="along",
+            width=130,
+            help="The singular vector that is added to the image, α times.",
+        )
         alpha = st.slider("α", -reach, reach, 0.0, reach / 40, key="alpha", help="Step in normalised input units.")
     which = names.index(name) if name in names else 0
     walk = encode.path(encoder, source.image, wanted.k, wanted.smallest, which, float(alpha))
