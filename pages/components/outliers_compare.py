@@ -21,6 +21,8 @@ _MEANT = {
     "inverted": "**inverted**, a *higher* score means outlier",
     "undecided": "the direction is **undecided**",
 }
+_BY = "Whose values threshold, curves and images below are of."
+_VERSUS = "Shown are the images on which the two methods differ most."
 _SLOW_S = 0.4  # after which progress is worth showing
 
 
@@ -193,26 +195,26 @@ def pick_against(choice: Choice) -> int:
     return names.index(chosen if chosen in names else shown)
 
 
-def pick_method(found: Evaluation, key: str, first: str, label: str) -> Method:
+def pick_method(found: Evaluation, key: str, first: str, label: str, about: str) -> Method:
     """Choose a method among those that were possible; kept in the URL under the key."""
     known = {held.method.title: held.method for held in found.judged.values()}
     start = next((title for title, method in known.items() if method.name == first), next(iter(known)))
     with pickers.chip(label, pickers.current_one(key, list(known), start)):
         chosen = st.selectbox(
-            label, list(known), index=list(known).index(start), key=key, bind="query-params", width=280
+            label, list(known), index=list(known).index(start), key=key, bind="query-params", width=280, help=about
         )
     return known.get(chosen) or known[start]
 
 
 def pick_by(found: Evaluation) -> Judged:
     """The method whose images are shown; kept in the URL as ``by``."""
-    return found.judged[pick_method(found, "by", JEPA_SCORE, "Images by").name]
+    return found.judged[pick_method(found, "by", JEPA_SCORE, "Images by", _BY).name]
 
 
 def pick_versus(found: Evaluation, by: Judged) -> Judged:
     """The method to set beside it; kept in the URL as ``versus``."""
     first = "knn" if by.method.name == JEPA_SCORE else JEPA_SCORE
-    return found.judged[pick_method(found, "versus", first, "Compare with").name]
+    return found.judged[pick_method(found, "versus", first, "Compare with", _VERSUS).name]
 
 
 def _about(one: Finding) -> str:
