@@ -36,6 +36,9 @@ st.navigation({
         ),
         st.Page("pages/map.py", title="Map", help="Embeddings in two dimensions."),
     ],
+    "Decide": [
+        st.Page("pages/outliers.py", title="Outliers", help="Which method tells unusual images from usual ones?"),
+    ],
     "Understand": [
         st.Page("pages/theory_lab.py", title="Theory lab", help="Does the score follow a density that is known?"),
     ],

@@ -17,6 +17,7 @@ STREAMLITS = {
 }
 VIEWS = {
     "class extremes, in order": "class_extremes?view=In+order",
+    "outliers, spectrum": "outliers?view=Spectrum",
     "theory lab, grid": "theory_lab?view=Dimension+×+samples",
     "theory lab, views": "theory_lab?view=Views",
 }

@@ -25,6 +25,7 @@ PAGES = {
     "singular_vectors": ("singular_vectors", "Singular vectors"),
     "compare_encoders": ("compare_encoders", "Compare encoders"),
     "map": ("map", "Map"),
+    "outliers": ("outliers", "Outliers"),
     "theory_lab": ("theory_lab", "Theory lab"),
 }
 DEMO_RUNS = 3  # at least: photographs, digits and galaxies

@@ -36,6 +36,7 @@ PAGES = {
     "Singular vectors": "pages/singular_vectors.py",
     "Compare encoders": "pages/compare_encoders.py",
     "Map": "pages/map.py",
+    "Outliers": "pages/outliers.py",
 }
 HOSTILE = ("<script>alert(1)</script> :cat: $x$ [a](b)", "**bold** :red[=cmd|'/c calc'!A1] \\ `tick`")
 
@@ -89,7 +90,7 @@ def check(at: AppTest) -> AppTest:
 def test_filled(page: str, on_filled: None):
     at = check(opened(page))
     assert at.title[0].value == page
-    if page in ("Distributions", "Singular vectors", "Compare encoders", "Map"):
+    if page in ("Distributions", "Singular vectors", "Compare encoders", "Map", "Outliers"):
         assert at.get("plotly_chart")
     if page in ("Overview", "Class extremes", "Distributions", "Score images", "Compare encoders", "Map"):
         assert galleries(at)

@@ -37,6 +37,7 @@ def gallery(
     *,
     key: str,
     columns: Sequence[str] = (),
+    titles: Sequence[str] = (),
     size: int | None = None,
     selected: tuple[str, str] | None = None,
     name: str = "Images",
@@ -50,6 +51,7 @@ def gallery(
         rows: Lines to draw.
         key: Streamlit key, unique on the page.
         columns: Tones (``least``, ``most``, ``random``) of the groups; none draws one unlabelled grid.
+        titles: What stands over the columns; none takes ``TONES``.
         size: Largest side of a tile, px; None takes what the reader set, with a slider where columns have titles.
         selected: (run, key) of the image to outline.
         name: Accessible name of a group without a title.
@@ -58,7 +60,10 @@ def gallery(
         on_pick: Called with (run, key) of a clicked image, before the page runs again.
     """
     data = {
-        "columns": [{"title": TONES[tone], "tone": tone if tone != "random" else "plain"} for tone in columns],
+        "columns": [
+            {"title": title, "tone": tone if tone != "random" else "plain"}
+            for title, tone in zip(titles or [TONES[tone] for tone in columns], columns, strict=True)
+        ],
         "rows": [_line(row) for row in rows],
         "labels": any(row.title for row in rows),
         "count": max((len(group) for row in rows for group in row.groups), default=1),

@@ -1,7 +1,7 @@
 """Everything that a page reads, cached. A cache entry is as old as the run's folder, so that live runs stay live."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,13 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import comparison, mapping, store, views
+from jepascore_core import comparison, mapping, outliers, store, views
 from jepascore_core.agreement import Overlap
 from jepascore_core.brightness import brightness as brightness_of
 from jepascore_core.comparison import Pair
 from jepascore_core.mapping import Points
+from jepascore_core.naming import distinct_names
+from jepascore_core.outliers import Evaluation, Judged, OutlierError, Rows, Sweeps
 from jepascore_core.separation import Separation
 from jepascore_core.separation import separation as measure
 from jepascore_core.store import Common, Ranking, Run, RunGaussian, ScoreRule, Tag
@@ -171,6 +173,45 @@ def map_points(runs: Sequence[Run], found: RunMap, rule: ScoreRule) -> Points:
     return _map_points(_asked(runs), found.request, rule, found)
 
 
+def outlier_evaluation(
+    runs: Sequence[Run], drop_top: float, on_method: Callable[[int, int, str], None] | None = None
+) -> Evaluation:
+    """Every method that tells other runs from an in-distribution one; see ``outliers.evaluate``.
+
+    Methods are judged and remembered one by one.
+
+    Args:
+        runs: The in-distribution run, then the others; of one encoder.
+        drop_top: Of the tail score, %.
+        on_method: Called with methods done, methods in all and the title of the next.
+
+    Returns:
+        What was found; its rows, called by short names, hold no wide arrays any more.
+
+    Raises:
+        OutlierError: The runs cannot be compared.
+    """
+    asked = _asked(runs)
+    able, left_out = _outlier_methods(asked)
+    judged: dict[str, Judged] = {}
+    reasons = dict(left_out)
+    for number, name in enumerate(able):
+        method = outliers.method_named(name)
+        if on_method is not None:
+            on_method(number, len(able), method.title)
+        found = _outlier_values(asked, name, drop_top if method.drop_top is not None else None)
+        if isinstance(found, Judged):
+            judged[name] = found
+        else:
+            reasons[method.title] = found
+    return _outlier_evaluation(asked, drop_top, judged, reasons)
+
+
+def outlier_sweeps(inside: Run, other: Run) -> Sweeps:
+    """Where in the spectrum the signal lies; see ``outliers.sweeps``."""
+    return _outlier_sweeps(_asked([inside, other]))
+
+
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
     """Mean brightness (0..1) of a run's first n thumbnails: the simplest rival of the score."""
     return _brightness(str(run.path), version(run), n)
@@ -291,3 +332,47 @@ def _map_points(asked: Asked, request: MapRequest, rule: ScoreRule, _found: RunM
 @st.cache_data(max_entries=64, show_spinner=False)
 def _brightness(path: str, version: str, n: int) -> NDArray[np.float64]:
     return brightness_of(store.open_run(Path(path)), n)
+
+
+@st.cache_resource(max_entries=5, show_spinner="Reading embeddings and spectra…")
+def _outlier_rows(path: str, version: str) -> Rows:
+    return outliers.rows_of(store.open_run(Path(path)))
+
+
+def _outlier_sets(asked: Asked) -> list[Rows]:
+    """Rows of an in-distribution run and of others, under short names."""
+    runs = [store.open_run(Path(path)) for path, _ in asked]
+    names = distinct_names(runs)
+    sets = [_outlier_rows(*each).with_name(names[run.name]) for run, each in zip(runs, asked, strict=True)]
+    outliers.check(sets[0], sets[1:])
+    return sets
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _outlier_methods(asked: Asked) -> tuple[list[str], dict[str, str]]:
+    able, left_out = outliers.possible(outliers.methods(), _outlier_sets(asked))
+    return [method.name for method in able], left_out
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _outlier_values(asked: Asked, name: str, drop_top: float | None) -> Judged | str:
+    inside, *others = _outlier_sets(asked)
+    method = outliers.method_named(name, drop_top=outliers.DROP_TOP if drop_top is None else drop_top)
+    try:
+        return outliers.cross_fit(method, inside, others)
+    except OutlierError as error:
+        return outliers.reason(method, error)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _outlier_evaluation(
+    asked: Asked, drop_top: float, _judged: dict[str, Judged], _left_out: dict[str, str]
+) -> Evaluation:
+    inside, *others = (rows.light() for rows in _outlier_sets(asked))
+    return outliers.concluded(inside, others, _judged, _left_out)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Sweeping the spectrum…")
+def _outlier_sweeps(asked: Asked) -> Sweeps:
+    inside, other = _outlier_sets(asked)
+    return outliers.sweeps(inside, other)

@@ -79,6 +79,7 @@ def next_steps(*, have_runs: bool) -> None:
         ("pages/distributions.py", "Distributions", "Is one dataset more familiar to the encoder than another?"),
         ("pages/singular_vectors.py", "Singular vectors", "What in an image carries its score."),
         ("pages/compare_encoders.py", "Compare encoders", "Do two encoders find the same images strange?"),
+        ("pages/outliers.py", "Outliers", "Which method tells unusual images from usual ones?"),
         ("pages/map.py", "Map", "Which images lie together for the encoder."),
         ("pages/score_images.py", "Score images", "Your own folder, or one picture dropped in."),
         ("pages/theory_lab.py", "Theory lab", "Does the score follow a density that is known?"),
