@@ -238,4 +238,4 @@ def _digest(results: Results) -> str:
     """What stands for the unknown weights: runs with one digest share a scale."""
     made = ["spectra", results.null_dim, results.views] if results.from_spectra else ["given", results.turned]
     text = json.dumps([results.request.spec.id, *made])
-    return f"imported-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
