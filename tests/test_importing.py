@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,7 @@ def test_every_format_gives_the_same_scores(name: str, tmp_path: Path) -> None:
     assert list(rows.index) == (KEYS if not name.endswith(".npy") else [f"row {place:02d}" for place in range(N)])
     np.testing.assert_allclose(rows["jepa_score"], EXPECTED, rtol=1e-6)
     told = run.meta["imported"]
+    assert re.fullmatch(r"\d+\.\d+.*", told["version"]) and run.meta["versions"]["jepascore-explorer"] == told["version"]
     assert told["file"] == name and told["bytes"] == (tmp_path / name).stat().st_size and len(told["sha256"]) == 64
     spectra = rows["singular_values"]
     if told["score"] == "spectra":
@@ -339,8 +341,11 @@ REFUSED: dict[str, tuple[str, Callable[[], bytes] | bytes, str]] = {
     "two columns of one name": ("a.csv", b"key,score,Score\na,1,2\n", "two columns"),
     "two scores": ("a.csv", b"key,score,jepa_score\na,1,2\n", "--score-column"),
     "unknown score": ("a.csv", b"key,loss\na,1\n", "'key', 'loss': say which with --score-column"),
-    "ragged": ("a.csv", b"key,score\na,1\nb,2,3,4\n", "one shape"),
-    "open quote": ("a.csv", b'key,score\n"a,1\nb,2\n', "one shape"),
+    "ragged": ("a.csv", b"key,score\na,1\nb,2,3,4\n", "Line 3 of a.csv has 4 cells, and the header 2"),
+    "one cell too many everywhere": ("a.csv", b"key,score\na,1,2\nb,2,3\n", "Line 2 of a.csv has 3 cells"),
+    "open quote": ("a.csv", b'key,score\n"a,1\nb,2\n', "not a CSV file as it stands"),
+    "old Macintosh": ("a.csv", b"key,score\ra,1\rb,2\r", "not a CSV file as it stands"),
+    "scores in a column": ("a.npz", lambda: archive_bytes(scores=np.ones((5, 1))), "has the shape"),
     "no header": ("a.csv", b",,\n1,2,3\n", "header"),
     "header only": ("a.csv", b"key,score\n", "no rows"),
     "latin-1": ("a.csv", "key,score\nMüller,1\n".encode("latin-1"), "UTF-8"),
@@ -464,6 +469,29 @@ def test_embeddings_give_the_corrected_score(tmp_path: Path) -> None:
     run = bring(tmp_path / "a.parquet")
     assert store.why_not(run, ScoreRule("corrected")) is None
     assert store.embeddings(run).shape == (N, D)
+
+
+def test_scores_in_an_archive_are_never_taken_for_a_spectrum(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", scores=EXPECTED, names=np.array(KEYS))
+    run = bring(tmp_path / "a.npz")
+    assert run.planned == N and store.is_given(run)
+
+
+def test_cells_of_a_csv_may_be_short_quoted_or_separated_by_semicolons(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('key;score;\n"a;\n";1;\nb\n\nc;3\n')
+    rows = rows_of(bring(tmp_path / "a.csv"))
+    assert rows.index.tolist() == ["a;\n", "b", "c"] and rows["error"].tolist()[1] == "The file gives it no score."
+    assert rows["jepa_score"].tolist()[::2] == [1, 3]
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("folder.csv", "pipe.csv"):
+        with pytest.raises(ImportedFileError, match="is not a file"):
+            bring(tmp_path / name)
+    with pytest.raises(ImportedFileError, match="No such file"):
+        bring(tmp_path / "nothing.csv")
 
 
 def test_the_score_column_can_be_named(tmp_path: Path) -> None:

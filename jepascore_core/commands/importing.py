@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jepascore_core.commands.app import Json, RunsDir, command
-from jepascore_core.commands.printing import one_line, print_json
+from jepascore_core.commands.printing import print_json
 
 PANEL = "Bring results in"  # of --help
 
@@ -36,8 +36,9 @@ def import_results(
     """
     from jepascore_core.importing import ImportRequest, import_file
     from jepascore_core.importing.telling import facts
+    from jepascore_core.naming import printable
 
-    request = ImportRequest(file, encoder, dataset, direction, score_column, null_dim, log)
+    request = ImportRequest(file.expanduser(), encoder, dataset, direction, score_column, null_dim, log)
     run, results = import_file(request, runs_dir)
     told = run.meta["imported"]
     if as_json:
@@ -49,5 +50,5 @@ def import_results(
     if direction == "out" and told["score"] == "spectra" and results is None:
         lines.append("The direction has no effect on spectra.")
     for line in lines:
-        typer.echo(one_line(line), err=True)
+        typer.echo(printable(line), err=True)
     typer.echo(run.name)

@@ -56,6 +56,7 @@ def import_file(request: ImportRequest, runs_dir: str | Path | None = None) -> t
     """
     request.check()
     home = runs_home(runs_dir)
+    _reader(request.path)  # refuses what is no file of results before all of it is read
     sha256 = _sha256(request.path)
     if (before := existing(request, sha256, home)) is not None:
         return before, None
@@ -105,6 +106,8 @@ def _reader(path: Path) -> Reader:
     ending = path.suffix.lower()
     if ending not in _READERS:
         raise ImportedFileError(f"Cannot import {shown(path.name)}: the name must end in {', '.join(ENDINGS)}.")
+    if path.exists() and not path.is_file():
+        raise ImportedFileError(f"{path.name} is not a file.")
     try:
         with path.open("rb") as file:
             begins = file.read(8)

@@ -189,12 +189,9 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, _: _Header) -> NDArra
 
 
 def _is_table(headers: Mapping[str, tuple[zipfile.ZipInfo, _Header]]) -> bool:
-    """Whether the entries are columns: one has rows of numbers, or all have names of columns, one of them scores."""
-    if any(len(header.shape) > 1 for _, header in headers.values()):
-        return True
-    known = {synonym for synonyms in SYNONYMS.values() for synonym in synonyms}
-    names = {name.lower() for name in headers}
-    return names <= known and bool(names & set(SYNONYMS["score"]))
+    """Whether the entries are columns: one has rows of numbers, or is called as scores are, which no image is."""
+    scores = any(name.lower() in SYNONYMS["score"] for name in headers)
+    return scores or any(len(header.shape) > 1 for _, header in headers.values())
 
 
 def _columns(

@@ -69,7 +69,7 @@ def no_choice(names: Sequence[str], found: Mapping[str, str]) -> list[str]:
     Returns:
         Their names, in order.
     """
-    return [name for name in names if name not in found.values()]
+    return [name for name in names if name.strip() and name not in found.values()]
 
 
 def shown(text: object, most: int = 60) -> str:

@@ -26,7 +26,8 @@ def facts(results: Results) -> list[str]:
     lines += _score(results)
     if results.errors:
         reason, times = Counter(results.errors.values()).most_common(1)[0]
-        lines.append(f"{plural(len(results.errors), 'row')} without a score; most often ({count(times)}): {reason}")
+        often = f"; most often ({count(times)})" if times < len(results.errors) else ""
+        lines.append(f"{plural(len(results.errors), 'row')} without a score{often}: {reason}")
     if table.keys is None:
         lines.append(
             "The file has no keys: rows are numbered, and match only those of other imports in the same order."

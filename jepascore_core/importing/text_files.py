@@ -1,14 +1,11 @@
 """Read CSV and JSON lines, a piece at a time."""
 
-import contextlib
 import csv
-import io
+import itertools
 import json
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from jepascore_core.errors import ImportedFileError
 from jepascore_core.importing.columns import match, no_choice, shown
@@ -17,7 +14,7 @@ from jepascore_core.importing.table import Columns, Table
 LONGEST_LINE = 1 << 23  # bytes: 4,096 singular values and as many embeddings take 200,000
 _PIECE = 5_000  # rows
 # the columns that our own export of a run writes, in which text that begins like a formula has an apostrophe
-_OURS = "index,key,label,class_name,width,height,jepa_score,score_error,sphere_term,error"
+_OURS = ["index", "key", "label", "class_name", "width", "height", "jepa_score", "score_error", "sphere_term", "error"]
 
 
 def read_csv(path: Path, score_column: str | None = None) -> Table:
@@ -33,28 +30,23 @@ def read_csv(path: Path, score_column: str | None = None) -> Table:
     Raises:
         ImportedFileError: It is not such a file.
     """
-    _check_lines(path)
     head = _first_line(path)
     separator = max(",;\t", key=head.count)
-    names = next(csv.reader(io.StringIO(head), delimiter=separator), [])
-    if not any(name.strip() for name in names):
-        raise ImportedFileError(f"{path.name} has no header: its first line must name the columns.")
-    found = match(names, path.name, score_column)
-    columns, ours = Columns(path.name, found, no_choice(names, found)), head.strip().replace('"', "") == _OURS
+    csv.field_size_limit(LONGEST_LINE)
+    names: list[str] = []
+    rows = _cells(path, separator)
     try:
-        with pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig",
-            chunksize=_PIECE, skip_blank_lines=True,
-        ) as pieces:  # fmt: skip
-            for piece in pieces:
-                piece.columns = pd.Index(names)
-                rows = {kind: piece[name].tolist() for kind, name in found.items()}
-                columns.add({kind: _armed(cells) if ours else cells for kind, cells in rows.items()}, len(piece))
-    except pd.errors.EmptyDataError as error:
-        raise ImportedFileError(f"{path.name} holds no rows.") from error
-    except (pd.errors.ParserError, ValueError) as error:
-        words = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-        raise ImportedFileError(f"{path.name} is not a table of one shape ({words[:120].rstrip('. ')}).") from error
+        names = next(rows, names)
+        if not any(name.strip() for name in names):
+            raise ImportedFileError(f"{path.name} has no header: its first line must name the columns.")
+        found = match([name for name in names if name.strip()], path.name, score_column)
+        columns, ours = Columns(path.name, found, no_choice(names, found)), names == _OURS
+        places = {kind: names.index(name) for kind, name in found.items()}
+        while piece := list(itertools.islice(rows, _PIECE)):
+            cells = {kind: [row[place] for row in piece] for kind, place in places.items()}
+            columns.add({kind: _armed(held) if ours else held for kind, held in cells.items()}, len(piece))
+    except csv.Error as error:
+        raise ImportedFileError(f"{path.name} is not a CSV file as it stands ({error}).") from error
     return columns.table()
 
 
@@ -75,13 +67,13 @@ def read_json_lines(path: Path, score_column: str | None = None) -> Table:
     if not first:
         raise ImportedFileError(f"{path.name} is empty.")
     rows = _array(path) if first.startswith("[") else _lines(path)
-    ahead = [row for _, row in zip(range(1_000), rows, strict=False)]
+    ahead = list(itertools.islice(rows, 1_000))
     names = list(dict.fromkeys(name for row in ahead for name in row))
     found = match(names, path.name, score_column)
     columns = Columns(path.name, found, no_choice(names, found))
     while ahead:
         columns.add({kind: [row.get(name) for row in ahead] for kind, name in found.items()}, len(ahead))
-        ahead = [row for _, row in zip(range(1_000), rows, strict=False)]
+        ahead = list(itertools.islice(rows, 1_000))
     return columns.table()
 
 
@@ -106,18 +98,22 @@ def _first_line(path: Path) -> str:
         raise ImportedFileError(f"Cannot read {path.name} ({error.strerror}).") from error
 
 
-def _check_lines(path: Path) -> None:
-    """Refuse what is empty, not UTF-8, or has an enormous line.
+def _cells(path: Path, separator: str) -> Generator[list[str], None, None]:
+    """Rows of cells, as many as the header has; what a short row lacks is empty.
 
     Raises:
-        ImportedFileError: It is so.
+        ImportedFileError: A row has more.
     """
-    rows = 0
-    with contextlib.closing(_text(path)) as lines:
-        for rows, _ in enumerate(lines, 1):  # noqa: B007
-            pass
-    if not rows:
-        raise ImportedFileError(f"{path.name} is empty.")
+    reader, width = csv.reader((line for _, line in _text(path)), delimiter=separator, strict=True), 0
+    for row in reader:
+        if not row:
+            continue
+        width = width or len(row)
+        if len(row) > width and any(cell.strip() for cell in row[width:]):
+            raise ImportedFileError(
+                f"Line {reader.line_num:,} of {path.name} has {len(row)} cells, and the header {width}."
+            )
+        yield row[:width] + [""] * (width - len(row))
 
 
 def _text(path: Path) -> Generator[tuple[int, str], None, None]:

@@ -28,11 +28,12 @@ from jepascore_core.store.request import run_name
 from jepascore_core.store.rule import EPS
 from jepascore_core.store.run_folder import make_folder, prepare
 from jepascore_core.store.runs import FILE_NAME, Run, read_run
-from jepascore_core.versions import versions
+from jepascore_core.versions import own_version, versions
 
 _PIECE = 4_096  # rows of a part
 _ASIDE = ".importing-"
 _FORGOTTEN_S = 86_400.0  # after a day, a folder made aside belongs to an import that was killed
+_COMPUTED = ("torch", "numpy")  # what scored the spectra
 _MOST_NAMED = 50  # columns that run.json names as passed over
 
 
@@ -53,7 +54,9 @@ def name_of(request: ImportRequest, sha256: str, *, from_spectra: bool) -> str:
         "score_column": request.score_column,
         "log": request.log,
     }
-    return run_name(request.spec, "imported", request.dataset_id, "", decisive)
+    spec = request.spec
+    plain = spec if ":" in spec.id else dataclasses.replace(spec, id=spec.id.replace("/", "-"))  # a name, not a path
+    return run_name(plain, "imported", request.dataset_id, "", decisive)
 
 
 def existing(request: ImportRequest, sha256: str, home: Path) -> Run | None:
@@ -201,7 +204,7 @@ def _meta(results: Results, sha256: str) -> dict[str, Any]:
             "licence": spec.licence,
             "paper": spec.paper,
             "family": spec.family,
-            "pretrained": spec.family != "untrained",
+            "pretrained": True,
         },
         "dataset": {
             "id": request.dataset_id,
@@ -216,7 +219,7 @@ def _meta(results: Results, sha256: str) -> dict[str, Any]:
         "eps": EPS,
         "planned": table.size,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: number for name, number in versions().items() if name == "jepascore-explorer"},
+        "versions": {"jepascore-explorer": own_version()} | {k: v for k, v in versions().items() if k in _COMPUTED},
         "device": "unknown",
         "imported": {
             "file": printable(request.file_name or request.path.name),
@@ -228,6 +231,7 @@ def _meta(results: Results, sha256: str) -> dict[str, Any]:
             "direction": request.direction,
             "turned": results.turned,
             "log": request.log,
+            "version": own_version(),
             "keys": "numbered" if table.keys is None else "given",
             "given_differs_nats": results.differs,
         },

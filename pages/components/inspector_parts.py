@@ -157,6 +157,7 @@ def _imported(run: Run, row: dict[str, Any]) -> None:
     """Where an imported number comes from."""
     meta, encoder, told = run.meta, run.meta["encoder"], run.meta["imported"]
     dim = int(encoder["embedding_dim"])
+    columns = told.get("columns") if isinstance(told.get("columns"), dict) else {}
     given = "as given" + (", sign turned: there, higher meant outlier" if told.get("turned") else "")
     facts = {
         "Encoder": f"{encoder['id']}, weights unknown",
@@ -164,9 +165,9 @@ def _imported(run: Run, row: dict[str, Any]) -> None:
         "Score": given if is_given(run) else "eq. (5) of the singular values in the file",
         "Dataset": f"{short_name(str(meta['dataset']['id']))}, {plural(int(meta['dataset']['size']), 'image')}",
         "Image": f"{row['key']}, row {count(int(row['index']) + 1)} of the file",
-        "File": f"{told.get('file')}, {count(told.get('bytes'))} bytes",
+        "File": str(told.get("file")),
         "SHA-256": str(told.get("sha256")),
-        "Columns": ", ".join(f"{kind}: {name}" for kind, name in (told.get("columns") or {}).items()),
+        "Columns": ", ".join(f"{kind}: {name}" for kind, name in columns.items()),
         "Run": run.name,
         "Imported": str(meta.get("created", ""))[:16].replace("T", " "),
         "With": ", ".join(f"{name} {version}" for name, version in (meta.get("versions") or {}).items()),

@@ -131,7 +131,8 @@ def source_or_upload(run: Run, row: dict[str, Any]) -> Source | None:
 
 def draw_facts(run: Run, row: dict[str, Any], rule: ScoreRule, source: Source | None) -> None:
     """The image with its score, its leverage map, and its spectrum."""
-    left, middle, right = st.columns([3, 3, 6], gap="small")
+    without = is_imported(run) and source is None  # nothing to lay a leverage map over
+    left, *middle, right = st.columns([3, 9] if without else [3, 3, 6], gap="small")
     with left, card("image", height="stretch", gap="xsmall"):
         if source is None and not row.get("thumbnail"):
             st.caption(f":material/hide_image: {without_picture(run)}")
@@ -141,8 +142,9 @@ def draw_facts(run: Run, row: dict[str, Any], rule: ScoreRule, source: Source | 
     with right, card("spectrum", height="stretch", gap="xsmall"):
         st.markdown("**Spectrum**")
         spectrum(run, row, key="spectrum")
-    with middle, card("leverage", height="stretch", gap="xsmall"), guard():
-        _leverage(run, source)
+    for box in middle:
+        with box, card("leverage", height="stretch", gap="xsmall"), guard():
+            _leverage(run, source)
 
 
 def pick_vectors(run: Run) -> Vectors:
