@@ -471,6 +471,18 @@ def test_embeddings_give_the_corrected_score(tmp_path: Path) -> None:
     assert store.embeddings(run).shape == (N, D)
 
 
+def test_a_column_of_errors_is_heard_only_where_there_is_no_score(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("key,score,error\na,1,0.5\nb,,the disk failed\n")
+    run = bring(tmp_path / "a.csv")
+    assert store.failures(run)["error"].tolist() == ["the disk failed"] and run.progress().done == 1
+
+
+def test_spectra_that_are_all_absent_give_no_score(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"key": "a", "svdvals": null}\n{"key": "b", "svdvals": []}')
+    with pytest.raises(ImportedFileError, match="None of the 2 rows"):
+        bring(tmp_path / "a.jsonl")
+
+
 def test_scores_in_an_archive_are_never_taken_for_a_spectrum(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", scores=EXPECTED, names=np.array(KEYS))
     run = bring(tmp_path / "a.npz")

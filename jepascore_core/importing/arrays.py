@@ -207,6 +207,7 @@ def _columns(
     found = match(names, where, score)
     found |= {kind: unnamed for kind, name in found.items() if unnamed and name == "singular_values"}
     lists = ("singular_values", "embedding", "view_scores")
+    found.pop("error", None)
     wanted = {kind: name for kind, name in found.items() if len(headers[name][1].shape) == (2 if kind in lists else 1)}
     bad = [name for kind, name in found.items() if kind not in wanted and kind in ("score", "singular_values")]
     if bad:
@@ -242,8 +243,8 @@ def _columns(
         embedding,
         extras | ({} if views is None else {"view_scores": views}),
         problems,
-        wanted,
-        [name for name in headers if name not in wanted.values()],
+        found=wanted,
+        ignored=[name for name in headers if name not in wanted.values()],
     )
 
 

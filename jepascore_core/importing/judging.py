@@ -100,6 +100,9 @@ def judge(table: Table, request: ImportRequest) -> Results:
         )
     views, scores = _of_views(table, scores, errors)
     scores[list(errors)] = np.nan
+    for place in np.flatnonzero(np.isnan(scores)):
+        errors.setdefault(int(place), "The file gives it no score.")
+    errors |= {place: reason for place, reason in table.reasons.items() if place in errors}
     if len(errors) == table.size:
         raise ImportedFileError(
             f"None of the {table.size:,} rows of {where} has a score. {Counter(errors.values()).most_common(1)[0][0]}"

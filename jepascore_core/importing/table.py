@@ -32,6 +32,7 @@ class Table:
         embeddings: (N, E), any float dtype; or None.
         extras: Further numbers (N,), or (N, T) for ``view_scores``, by column of a run; NaN where there is none.
         problems: Why a row has no score, by its position.
+        reasons: What the file itself says of rows, by position; it counts where a row has no score.
         found: Name of the file's column, by what it holds.
         ignored: Names of the other columns.
     """
@@ -44,6 +45,7 @@ class Table:
     embeddings: Floats | None = None
     extras: Mapping[str, Floats] = field(default_factory=dict)
     problems: Mapping[int, str] = field(default_factory=dict)
+    reasons: Mapping[int, str] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)
     ignored: Sequence[str] = ()
 
@@ -123,7 +125,8 @@ class Columns:
             self._texts.get("class_name"),
             lists.get("embedding"),
             extras,
-            self._problems | told,  # an error that the file itself gives says more than that there is no score
+            self._problems,
+            told,
             self.found,
             self.ignored,
         )

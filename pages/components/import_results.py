@@ -61,6 +61,7 @@ def _ask() -> ImportRequest | None:
     dataset = st.selectbox(
         "Dataset", list(held | dict.fromkeys(known.id for known in DATASETS)), index=None, accept_new_options=True,
         key="import_dataset", placeholder="Choose, or type any name",
+        help="Runs of one dataset name compare by their keys, imported or not.",
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         meaning = st.segmented_control(
@@ -69,11 +70,17 @@ def _ask() -> ImportRequest | None:
             "direction get their sign turned, so that higher always means likelier.",
         )  # fmt: skip
         with st.popover("More", icon=":material/tune:"):
-            column = st.text_input("Column of the scores", key="import_column", placeholder="told by its name")
+            column = st.text_input(
+                "Column of the scores", key="import_column", placeholder="told by its name",
+                help="Where it is not named score or jepa_score.",
+            )  # fmt: skip
             null_dim = st.number_input(
-                "Null dimension", min_value=0, value=None, key="import_null", placeholder="the preset's, else 0"
+                "Null dimension", min_value=0, value=None, key="import_null", placeholder="the preset's, else 0",
+                help="Directions in which the encoder's Jacobian vanishes by construction; eq. (5) leaves them out.",
+            )  # fmt: skip
+            log = st.checkbox(
+                "The singular values are given as log σ", key="import_log", help="They are never guessed to be."
             )
-            log = st.checkbox("The singular values are given as log σ", key="import_log")
     if not encoder or not dataset:
         return None
     chosen = None if null_dim is None else int(null_dim)
