@@ -115,7 +115,9 @@ def test_every_format_gives_the_same_scores(name: str, tmp_path: Path) -> None:
     assert list(rows.index) == (KEYS if not name.endswith(".npy") else [f"row {place:02d}" for place in range(N)])
     np.testing.assert_allclose(rows["jepa_score"], EXPECTED, rtol=1e-6)
     told = run.meta["imported"]
-    assert re.fullmatch(r"\d+\.\d+.*", told["version"]) and run.meta["versions"]["jepascore-explorer"] == told["version"]
+    assert (
+        re.fullmatch(r"\d+\.\d+.*", told["version"]) and run.meta["versions"]["jepascore-explorer"] == told["version"]
+    )
     assert told["file"] == name and told["bytes"] == (tmp_path / name).stat().st_size and len(told["sha256"]) == 64
     spectra = rows["singular_values"]
     if told["score"] == "spectra":
