@@ -13,17 +13,11 @@ from jepascore_core.commands.printing import one_line
 from jepascore_core.errors import JepaScoreError
 
 # isort: off
-from jepascore_core.commands import (
-    scoring,
-    runs,
-    decisions,
-    files,
-    training,
-    lists,
-)  # registers them, in the order of --help
+# registers them, in the order of --help
+from jepascore_core.commands import scoring, runs, decisions, files, importing, training, lists
 # isort: on
 
-__all__ = ["app", "decisions", "files", "lists", "main", "runs", "scoring", "training"]
+__all__ = ["app", "decisions", "files", "importing", "lists", "main", "runs", "scoring", "training"]
 
 
 def main() -> None:

@@ -22,3 +22,7 @@ class ImageError(JepaScoreError):
 
 class RunError(JepaScoreError):
     """A run folder is missing, damaged or in use, or a run cannot start."""
+
+
+class ImportedFileError(JepaScoreError):
+    """A file of results cannot be imported: it is damaged, hostile, ambiguous, or holds no score."""

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from jepascore_core.store import Run, ScoreRule
+from jepascore_core.store import Run, ScoreRule, is_given
 from jepascore_core.store.request import short_name
 
 _PATHS = ("folder", "parquet", "file")  # kinds of ids that are paths
@@ -43,13 +43,34 @@ def encoder_phrase(run: Run) -> str:
     encoder = run.meta["encoder"]
     untrained = "" if encoder.get("pretrained", True) else ", random weights"
     seen = f", {_views(run)} views" if _views(run) > 1 else ""
-    facts = f"D = {encoder['embedding_dim']}, {input_side(run)}, {precision(run)}{untrained}{seen}"
-    return f"{encoder['id']} ({facts})"
+    size = [f"D = {encoder['embedding_dim']}"] if encoder["embedding_dim"] else []
+    side = [input_side(run)] if encoder.get("input_size") or not is_imported(run) else []
+    return f"{encoder['id']} ({', '.join([*size, *side, precision(run)])}{untrained}{seen})"
+
+
+def is_imported(run: Run) -> bool:
+    """Whether a run's numbers were computed elsewhere and imported."""
+    return isinstance(run.meta.get("imported"), dict)
+
+
+def origin(run: Run) -> str:
+    """Where an imported run comes from, in one sentence of plain text; "" for any other run."""
+    if not is_imported(run):
+        return ""
+    told = run.meta["imported"]
+    file = f"{told.get('file')} (SHA-256 {str(told.get('sha256'))[:12]}…)"
+    if not is_given(run):
+        how = "its singular values are scored here by eq. (5)"
+    else:
+        how = "its scores are shown as given" + (", with their sign turned" if told.get("turned") else "")
+    return f"Imported from {file}; {how}."
 
 
 def input_side(run: Run) -> str:
     """Side of the encoder's input, such as ``224 px``."""
     size = run.meta["encoder"].get("input_size")
+    if not size and is_imported(run):
+        return "input size unknown"
     return f"{size[-1]} px" if isinstance(size, list | tuple) and size else f"{size} px"
 
 
@@ -61,6 +82,11 @@ def precision(run: Run) -> str:
 
 def rule_name(rule: ScoreRule, runs: Sequence[Run]) -> str:
     """How a convention is called in a caption of some runs."""
+    given = [run for run in runs if is_given(run)]
+    if given and rule == ScoreRule():
+        computed = [run for run in runs if not is_given(run)]
+        turned = " with the sign turned" if any(run.meta["imported"].get("turned") for run in given) else ""
+        return f"{rule_name(rule, computed)}, or imported{turned}" if computed else f"imported{turned}"
     views = any(_views(run) > 1 for run in runs)
     if rule == ScoreRule():
         return "raw, eq. (4)" if views else "raw, eq. (5)"

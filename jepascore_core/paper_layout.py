@@ -14,7 +14,15 @@ from PIL import Image
 
 from jepascore_core import store
 from jepascore_core.errors import RunError
-from jepascore_core.naming import distinct_names, encoder_name, encoder_phrase, printable, public_id, rule_name
+from jepascore_core.naming import (
+    distinct_names,
+    encoder_name,
+    encoder_phrase,
+    is_imported,
+    printable,
+    public_id,
+    rule_name,
+)
 from jepascore_core.store import Run, ScoreRule
 from jepascore_core.text import listed
 
@@ -89,7 +97,8 @@ def paper_rows(
         The rows; runs without a scored image of a class have none.
 
     Raises:
-        RunError: A run cannot be read or has no score under the rule, none has one of the classes, or ``n`` is below 1.
+        RunError: A run cannot be read or has no score under the rule, none has one of the classes, all were imported,
+            or ``n`` is below 1.
     """
     rule = rule or ScoreRule()
     if n < 1:
@@ -106,6 +115,8 @@ def paper_rows(
     for name in classes or (None,):
         inside = [run for run in runs if (name in held[run.name] if name is not None else held[run.name])]
         rows += _block(inside, name, n, rule, random=random, several=several)
+    if rows and all(is_imported(run) for run in runs):
+        raise RunError("These runs were imported without images, so that there is no figure of them.")
     return rows
 
 

@@ -68,11 +68,11 @@ def spectrum_plot(
         k = band["k"].to_numpy()
         ribbon = _log(np.concatenate([band["high"], band["low"][::-1]]))
         figure.add_scatter(
-            x=np.concatenate([k, k[::-1]]), y=ribbon, fill="toself", fillcolor="rgba(128,130,136,0.16)",
+            x=np.concatenate([k, k[::-1]]), y=ribbon, mode="lines", fill="toself", fillcolor="rgba(128,130,136,0.16)",
             line={"width": 0}, hoverinfo="skip", name="5–95 %",
         )  # fmt: skip
         figure.add_scatter(
-            x=k, y=_log(band["median"]), line={"color": MUTED, "width": 1.5, "dash": "dot"},
+            x=k, y=_log(band["median"]), mode="lines", line={"color": MUTED, "width": 1.5, "dash": "dot"},
             name=f"median of {escape(band_name)}", hovertemplate="k = %{x}<br>median ln σ = %{y:.2f}<extra></extra>",
         )  # fmt: skip
     for (name, values), colour in zip(spectra.items(), (MOST, LEAST, *DATASET_COLOURS[2:]), strict=False):

@@ -1,7 +1,9 @@
 """Versions of what scores and speeds depend on."""
 
 import contextlib
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 _PACKAGES = ("jepascore-explorer", "torch", "torchvision", "timm", "open_clip_torch", "datasets", "pillow", "numpy")
 
@@ -17,3 +19,17 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def own_version() -> str:
+    """Version of this project, installed or run from its folder.
+
+    Returns:
+        Such as ``0.1.0``; ``unknown`` where nothing says.
+    """
+    with contextlib.suppress(PackageNotFoundError):
+        return version(_PACKAGES[0])
+    with contextlib.suppress(OSError, tomllib.TOMLDecodeError, KeyError):
+        text = (Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8")
+        return str(tomllib.loads(text)["project"]["version"])
+    return "unknown"

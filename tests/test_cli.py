@@ -29,6 +29,7 @@ COMMANDS = (
     "compare",
     "map",
     "export",
+    "import",
     "tags",
     "map",
     "report",

@@ -29,6 +29,7 @@ def show(
 ) -> None:
     """Show one run: counts, the least and most likely images of each class, what failed."""
     from jepascore_core import store
+    from jepascore_core.naming import origin
 
     opened, rule = store.open_run(run, runs_dir), store.ScoreRule(score_name)
     classes = store.class_counts(opened, rule=rule).to_dict("records")
@@ -37,14 +38,17 @@ def show(
             chosen = store.extremes(opened, n, which=which, class_name=row["class_name"], rule=rule)
             row[which] = chosen[["key", "score"]].to_dict("records")
     failures = store.failures(opened)[["key", "error"]].to_dict("records")
-    path = opened.meta.get("jacobian_path")
+    path, imported = opened.meta.get("jacobian_path"), opened.meta.get("imported")
     facts = _run_facts(opened) | {"score": score_name, "jacobian_path": path, "classes": classes, "failures": failures}
+    facts |= {"imported": imported} if imported else {}
     if as_json:
         print_json(facts)
         return
     typer.echo(
         f"{opened.label}: {facts['done']} of {facts['planned']} scored, {facts['failed']} failed; {score_name} score"
     )
+    if words := origin(opened):
+        typer.echo(one_line(words))
     if path:
         typer.echo(f"Jacobians by the {path} path, on {opened.meta.get('device')}, in {_precision(opened)}")
     for row in classes:

@@ -111,10 +111,10 @@ class _Opened:
     def _find(self, dataset: Dataset, run: Run, row: Row) -> Item:
         """The item of a row. A path names its file still where a dataset has grown; a row number may not."""
         stated = run.meta["dataset"].get("fingerprint")
-        by_path = isinstance(dataset, FolderDataset)
+        by_path = isinstance(dataset, FolderDataset) or stated == ""  # what was imported knows keys only
         if by_path or stated in (None, dataset.fingerprint):
             index, key = row["index"], row["key"]
-            if 0 <= index < len(dataset.items) and storable(dataset.items[index].key) == key:
+            if stated != "" and 0 <= index < len(dataset.items) and storable(dataset.items[index].key) == key:
                 return dataset.items[index]
             if by_path and key in self._places:
                 return dataset.items[self._places[key]]

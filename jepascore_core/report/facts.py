@@ -11,6 +11,8 @@ from jepascore_core.naming import (
     dataset_name,
     encoder_name,
     input_side,
+    is_imported,
+    origin,
     precision,
     public_id,
     rule_name,
@@ -151,13 +153,11 @@ def _figures(members: Sequence[Member]) -> list[figures.Drawn]:
         return []
     run, rule = members[0].run, members[0].rule
     curves = [figures.Curve(member.name, member.colour, member.values) for member in members]
-    bands = [figures.Band(member.name, member.colour, store.spectrum_band(member.run)) for member in members]
+    stored = [member for member in members if not store.is_given(member.run)]
+    bands = [figures.Band(member.name, member.colour, store.spectrum_band(member.run)) for member in stored]
     title, key = score_title(rule), f"{run.meta['encoder']['digest']}{input_side(run)}"
-    return [
-        figures.density(curves, title, key, _caption(members)),
-        figures.ecdf(curves, title, key),
-        figures.spectra(bands, int(run.meta["encoder"]["null_dim"]), key),
-    ]
+    spectra = [figures.spectra(bands, int(run.meta["encoder"]["null_dim"]), key)] if bands else []
+    return [figures.density(curves, title, key, _caption(members)), figures.ecdf(curves, title, key), *spectra]
 
 
 def _caption(members: Sequence[Member]) -> str:
@@ -165,7 +165,8 @@ def _caption(members: Sequence[Member]) -> str:
     run = members[0].run
     sets = [f"{member.name} ({plural(len(member.scores), 'image')})" for member in members]
     computed = listed(list(dict.fromkeys(precision(member.run) for member in members)))
-    encoder = f"{encoder_name(run)}, D = {run.meta['encoder']['embedding_dim']}, {input_side(run)}, {computed}"
+    dim = run.meta["encoder"]["embedding_dim"] or "unknown"  # of what was imported as scores alone
+    encoder = f"{encoder_name(run)}, D = {dim}, {input_side(run)}, {computed}"
     return f"{encoder}: {listed(sets)}. Score: {_rules([member.run for member in members], members[0].rule)}."
 
 
@@ -177,6 +178,13 @@ def _rules(runs: Sequence[Run], rule: ScoreRule) -> str:
 def _provenance(run: Run) -> list[tuple[str, str]]:
     """Which encoder it was."""
     encoder = run.meta["encoder"]
+    if is_imported(run):
+        dim = encoder["embedding_dim"]
+        return [
+            ("Encoder", public_id(encoder["id"])),
+            ("Weights", "unknown: the results were imported"),
+            *([("Embedding size D", str(dim)), ("Null directions", str(encoder["null_dim"]))] if dim else []),
+        ]
     return [
         ("Encoder", public_id(encoder["id"])),
         (
@@ -203,7 +211,7 @@ def _run(member: Member, pictures: Sequence[Strip]) -> RunFacts:
         planned=counts["planned"],
         done=counts["done"],
         failed=counts["failed"],
-        sample=_sample(meta["sample"]),
+        sample=without_folders(origin(run)).rstrip(".") or _sample(meta["sample"]),
         convention=rule_name(member.rule, [run]),
         precision=precision(run),
         device=str(meta.get("device") or EMPTY),

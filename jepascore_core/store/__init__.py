@@ -7,7 +7,7 @@ parts in memory. Where each thing lives: ``request`` what is asked for, ``runs``
 ``exports`` the ways out as tables.
 """
 
-from jepascore_core.store.common import Common, common_images, encoder_of, same_dataset
+from jepascore_core.store.common import Common, common_images, encoder_of, one_dataset, same_dataset
 from jepascore_core.store.exports import export
 from jepascore_core.store.gaussian import RunGaussian, fitted_gaussian
 from jepascore_core.store.parts import FORMAT_VERSION, SCHEMA, stamp
@@ -31,7 +31,7 @@ from jepascore_core.store.query import (
 )
 from jepascore_core.store.rankings import Ranking, first_thumbnails, ranking, thumbnails
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
-from jepascore_core.store.rule import CONVENTIONS, ScoreRule, why_not
+from jepascore_core.store.rule import CONVENTIONS, ScoreRule, is_given, why_not
 from jepascore_core.store.runs import Run, list_runs, open_run, runs_home
 from jepascore_core.store.tags import (
     Tag,
@@ -77,12 +77,14 @@ __all__ = [
     "first_thumbnails",
     "fitted_gaussian",
     "format_classes",
+    "is_given",
     "list_runs",
     "list_tags",
     "median",
     "merge_tags",
     "nearest",
     "neighbours_of",
+    "one_dataset",
     "open_run",
     "percentile",
     "ranking",

@@ -98,16 +98,35 @@ class Common:
 def same_dataset(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs that can be compared: those of one dataset, by its id and fingerprint.
 
+    What was imported has no fingerprint: it joins the first runs of its dataset's name, to be matched by key.
+
     Args:
         runs: Readable runs.
 
     Returns:
         Groups, in the order of their first runs; the order within a group is kept.
     """
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(_dataset(run), []).append(run)
-    return list(groups.values())
+    groups: list[list[Run]] = []
+    for run in sorted(runs, key=lambda run: not _dataset(run)[1]):
+        alike = next((group for group in groups if one_dataset(run, group[0])), None)
+        groups.append([run]) if alike is None else alike.append(run)
+    order = {id(run): place for place, run in enumerate(runs)}
+    groups = [sorted(group, key=lambda run: order[id(run)]) for group in groups]
+    return sorted(groups, key=lambda group: order[id(group[0])])
+
+
+def one_dataset(run: Run, other: Run) -> bool:
+    """Whether two runs are of the same images, as far as they say.
+
+    Args:
+        run: A readable run.
+        other: Another.
+
+    Returns:
+        True where they are of one name, and their fingerprints agree or one has none, as what was imported.
+    """
+    (name, stated), (other_name, other_stated) = _dataset(run), _dataset(other)
+    return name == other_name and (stated == other_stated or not stated or not other_stated)
 
 
 def encoder_of(run: Run) -> tuple[str, str]:
@@ -135,7 +154,7 @@ def common_images(runs: Sequence[Run], rule: ScoreRule | None = None) -> Common:
     for run in runs:
         if run.problem:
             raise RunError(f"{run.name} cannot be read: {run.problem}")
-        if _dataset(run) != _dataset(runs[0]):
+        if not all(one_dataset(run, other) for other in runs):
             raise RunError(f"{runs[0].name} and {run.name} score different images, so that they cannot be compared.")
     return _joined([_in_order(ranking(run, rule or ScoreRule())) for run in runs])
 

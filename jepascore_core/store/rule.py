@@ -90,6 +90,14 @@ def why_not(run: Run, rule: ScoreRule) -> str | None:
     """
     if not run.meta and rule.convention != "listing1":
         return f"{run.name} does not say its encoder's null dimension; use the stored score."
+    if is_given(run):
+        return (
+            None
+            if rule == ScoreRule("raw", _stored_eps(run))
+            else (
+                f"{run.label} was imported as scores without singular values, from which any other score is computed."
+            )
+        )
     if rule.convention == "sphere":
         return _why_no_sphere(run)
     if rule.convention == "corrected":
@@ -98,6 +106,19 @@ def why_not(run: Run, rule: ScoreRule) -> str | None:
         except RunError as error:
             return str(error)
     return None
+
+
+def is_given(run: Run) -> bool:
+    """Whether a run's scores were imported as they are, without the singular values behind them.
+
+    Args:
+        run: The run.
+
+    Returns:
+        True where nothing but the stored score can be shown.
+    """
+    told = run.meta.get("imported")
+    return isinstance(told, dict) and told.get("score") != "spectra"
 
 
 def _why_no_sphere(run: Run) -> str | None:

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from jepascore_core.naming import encoder_phrase
-from jepascore_core.store import Run, ScoreRule
+from jepascore_core.store import Run, ScoreRule, is_given
 from pages.components import pickers
 from pages.components.text import md, plural
 
@@ -30,7 +30,8 @@ def caption(runs: Sequence[Run], counts: Sequence[int], rule: ScoreRule, more: s
         mine = [(run, n) for run, n in zip(runs, counts, strict=True) if encoder_phrase(run) == encoder]
         sets = ", ".join(f"{md(pickers.dataset_name(run))} ({plural(n, 'image')})" for run, n in mine)
         parts.append(f"{md(encoder)}: {sets}")
-    convention = f"Score: {md(pickers.rule_name(rule, runs))}, in nats"
+    unit = "in the unit of its file" if runs and all(is_given(run) for run in runs) else "in nats"
+    convention = f"Score: {md(pickers.rule_name(rule, runs))}, {unit}"
     st.caption(". ".join([*parts, convention]) + "." + (f" {more}" if more else ""))
 
 

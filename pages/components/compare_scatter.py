@@ -56,7 +56,7 @@ def draw_scatter(choice: Choice, common: Common) -> list[Box]:
     notes = ["An image a dot; click one to inspect it, drag a box to see all images in it."]
     if len(drawn) < len(common):
         notes.insert(0, f"Drawn: a random {count(len(drawn))} of {plural(len(common), 'image')}.")
-    if sent < len(drawn):
+    if 0 < sent < len(drawn):
         notes.append(f"{count(sent)} dots show their picture, first of all where the encoders differ most.")
     if not choice.percentiles:
         notes.append("The two axes share no scale: only the order along each means something.")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jepascore_core.curves import MOST_DOTS, Curve, evenly, fair_shares, finite
 from jepascore_core.distribution_plots import SHAPES
-from jepascore_core.naming import distinct_names, input_side
+from jepascore_core.naming import distinct_names, input_side, is_imported
 from jepascore_core.plots import DATASET_COLOURS
 from jepascore_core.store import Ranking, Run, ScoreRule
 from pages.components import loaders, pickers
@@ -150,7 +150,8 @@ def curve_names(runs: Sequence[Run]) -> dict[str, str]:
 
 def _encoder_title(run: Run) -> str:
     """Name and input size of a run's encoder."""
-    return f"{pickers.encoder_name(run)}, {input_side(run)}"
+    side = "" if is_imported(run) and not run.meta["encoder"].get("input_size") else f", {input_side(run)}"
+    return f"{pickers.encoder_name(run)}{side}"
 
 
 def _largest(runs: Sequence[Run], rule: ScoreRule) -> list[str]:

@@ -33,7 +33,7 @@ export default function (component) {
 def draw(wanted: Sequence[Panel], ready: Mapping[Panel, RunMap], look: Look, rule: ScoreRule) -> None:
     """The maps, and beside or beneath each the images that are circled on it."""
     if not wanted:
-        st.caption("Choose a run above.")
+        st.caption("Choose a run above whose embeddings are stored.")
     elif len(wanted) == 1:
         left, right = st.columns([9, 5], gap="small")
         with guard():

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jepascore_core.datasets import load_dataset
-from jepascore_core.datasets.base import Dataset, sample
-from jepascore_core.errors import DatasetError
+from jepascore_core.datasets.base import Dataset, Item, sample
+from jepascore_core.errors import DatasetError, EncoderError
+from jepascore_core.files import storable
+from jepascore_core.naming import is_imported
 from jepascore_core.store import Run
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from jepascore_core.encoders.encoder import Encoder
 
+_KINDS = ("timm:", "open_clip:", "demo:", "file:")  # what an encoder's id begins with, where it can be loaded
+_AT_HAND = ("demo:", "folder:", "parquet:")  # what a dataset's id begins with, where it needs no network
 STEPS = 21  # points of a path
 PATIENCE_S = 4.0  # longest that the scores of a path may take; beyond it only steps near the chosen one have theirs
 
@@ -62,11 +66,22 @@ class Walk:
 
 
 def encoder_of(run: Run) -> "Encoder":
-    """Load the encoder that made a run; kept in memory."""
+    """Load the encoder that made a run; kept in memory.
+
+    Raises:
+        EncoderError: It cannot be had; that of an imported run may be no more than a name.
+    """
     meta = run.meta["encoder"]
+    if not may_be_loaded(run):
+        raise EncoderError(f"The run was imported, and its encoder is known by the name {meta['id']!r} only.")
     size = meta.get("input_size")
     side = int(size[-1]) if isinstance(size, list | tuple) else None
     return load(str(meta["id"]), bool(meta.get("pretrained", True)), side)
+
+
+def may_be_loaded(run: Run) -> bool:
+    """Whether a run's encoder has an id that can be loaded, and not only a name that an import gave it."""
+    return not is_imported(run) or str(run.meta["encoder"]["id"]).startswith(_KINDS)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the encoder…")
@@ -93,16 +108,39 @@ def sample_size(dataset_id: str, per_class: int | None, limit: int | None, class
 
 
 def source_image(run: Run, row: dict[str, Any]) -> Image.Image:
-    """Read a row's image from its dataset.
+    """Read a row's image from its dataset; that of an imported run is found by its key, if its dataset is known here.
 
     Raises:
-        DatasetError: The dataset no longer holds this image.
+        DatasetError: The dataset does not hold this image, or no longer.
     """
-    source = dataset(str(run.meta["dataset"]["id"]))
+    dataset_id = str(run.meta["dataset"]["id"])
+    if is_imported(run):
+        return _found_by_key(dataset_id, str(row["key"]))
+    source = dataset(dataset_id)
     index = int(row["index"])
     if index >= len(source.items) or source.items[index].key != row["key"]:
         raise DatasetError("The dataset has changed since this run, and this image is no longer where it was.")
     return source.read(source.items[index])
+
+
+def _found_by_key(dataset_id: str, key: str) -> Image.Image:
+    """An image of an imported run, where the name of its dataset is one that can be opened without a network.
+
+    Raises:
+        DatasetError: It is not, or holds no such image.
+    """
+    if not dataset_id.startswith(_AT_HAND):
+        raise DatasetError("The run was imported without its images.")
+    item = _by_key(dataset_id).get(key)
+    if item is None:
+        raise DatasetError("The run was imported without its images, and its dataset holds none of this key.")
+    return dataset(dataset_id).read(item)
+
+
+@st.cache_resource(max_entries=4, ttl="10m", show_spinner=False)
+def _by_key(dataset_id: str) -> dict[str, Item]:
+    """Each image of a dataset by its key."""
+    return {storable(item.key): item for item in dataset(dataset_id).items}
 
 
 def look(encoder: "Encoder", image: Image.Image) -> Look:

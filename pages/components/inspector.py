@@ -10,8 +10,9 @@ from PIL import Image
 
 from jepascore_core import store
 from jepascore_core.errors import JepaScoreError
+from jepascore_core.naming import is_imported
 from jepascore_core.plots import spectrum_plot
-from jepascore_core.store import Run, ScoreRule
+from jepascore_core.store import Run, ScoreRule, is_given
 from pages.components import encode, inspector_parts, loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.copy_link import copy_link
@@ -74,9 +75,7 @@ def _drawer(rule: ScoreRule) -> None:
         row = loaders.row(run, named[1])
         rule = rule if loaders.why_not(run, rule) is None else ScoreRule()
         _steps(run, row["key"], rule)
-        picture = st.container(height=300, border=False, horizontal_alignment="center")
-        with picture:
-            _picture(run, row)
+        _picture(run, row)
         headline(run, row, score_of(run, row["key"], rule), rule)
         part = st.segmented_control(
             "Show", inspector_parts.PARTS, default=inspector_parts.PARTS[0], key=_PART, bind="query-params",
@@ -115,17 +114,24 @@ def _steps(run: Run, key: str, rule: ScoreRule) -> None:
 
 def _picture(run: Run, row: dict[str, Any]) -> None:
     """The source image where it is at hand, else the thumbnail."""
-    alt = f"Image {row['key']}"
     try:
         image = encode.source_image(run, row)
     except JepaScoreError:
         if not row.get("thumbnail"):
-            st.caption("The run holds no thumbnail of this image, and its source is not at hand.")
+            st.caption(f":material/hide_image: {without_picture(run)}")
             return
         image = Image.open(BytesIO(row["thumbnail"]))
     scale = min(500 / image.width, 284 / image.height)
     side = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    st.image(image.resize(side, Image.Resampling.LANCZOS), alt=alt)
+    with st.container(height=300, border=False, horizontal_alignment="center"):
+        st.image(image.resize(side, Image.Resampling.LANCZOS), alt=f"Image {row['key']}")
+
+
+def without_picture(run: Run) -> str:
+    """Why there is no picture of an image; Markdown."""
+    if is_imported(run):
+        return f"No image: the run was imported from {md(run.meta['imported'].get('file'))}."
+    return "The run holds no thumbnail of this image, and its source is not at hand."
 
 
 def score_of(run: Run, key: str, rule: ScoreRule) -> float:
@@ -137,11 +143,18 @@ def score_of(run: Run, key: str, rule: ScoreRule) -> float:
 
 def headline(run: Run, row: dict[str, Any], score: float, rule: ScoreRule) -> None:
     """Score with its error, its percentile in its class and its run, and which image it is."""
-    size = f"{row['width']} × {row['height']} px" if row.get("width") else "size unknown"
-    draw_score(score, row.get("score_error"), places(run, row.get("class_name") or None, score, rule), rule)
+    size = (
+        f", {row['width']} × {row['height']} px" if row.get("width") else "" if is_imported(run) else ", size unknown"
+    )
+    where = places(run, row.get("class_name") or None, score, rule)
+    if is_given(run):
+        st.metric("Imported score", number(score, 2))
+        st.markdown(where)
+    else:
+        draw_score(score, row.get("score_error"), where, rule)
     tags = [tag.name for tag in loaders.tags(run) if row["key"] in tag.keys]
     tagged = f", tagged {md(', '.join(tags))}" if tags else ""
-    st.caption(f"{md(row['key'])}, {size}{tagged}")
+    st.caption(f"{md(row['key'])}{size}{tagged}")
 
 
 def draw_score(score: float, error: float | None, places: str, rule: ScoreRule) -> None:
@@ -162,7 +175,11 @@ def places(run: Run, class_name: str | None, score: float, rule: ScoreRule) -> s
 
 
 def spectrum(run: Run, row: dict[str, Any], *, key: str) -> None:
-    """Spectrum of one image over its class's median and band."""
+    """Spectrum of one image over its class's median and band; a sentence where the run has none."""
+    if row.get("singular_values") is None:
+        reason = "The run was imported as scores, without spectra." if is_given(run) else "The run holds none."
+        st.caption(f"No spectrum of this image. {reason}")
+        return
     class_name = row.get("class_name") or None
     figure = spectrum_plot(
         loaders.spectrum_band(run, class_name),

@@ -1,19 +1,26 @@
 """What the drawer of one image can show beside its spectrum; each part is computed when it is asked for."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from jepascore_core.errors import JepaScoreError
+from jepascore_core.naming import is_imported
 from jepascore_core.pictures import common_scale, enlarged, vector_picture
-from jepascore_core.store import Run, ScoreRule
+from jepascore_core.store import Run, ScoreRule, is_given, one_dataset
 from jepascore_core.store.request import short_name
 from pages.components import encode, loaders, pickers
 from pages.components.gallery import Row, gallery
 from pages.components.leverage import draw_leverage
 from pages.components.text import below, column, count, md, number, ordinal, plural, significant
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from jepascore_core.encoders.encoder import Encoder
 
 PARTS = ("Spectrum", "Patches", "Vectors", "Neighbours", "Encoders", "Origin")
 NEIGHBOURS = 12
@@ -45,20 +52,36 @@ def draw(part: str, run: Run, row: dict[str, Any], rule: ScoreRule, on_pick: Pic
 
 def _patches(run: Run, row: dict[str, Any]) -> None:
     """Leverage over the image."""
-    seen = encode.look(encode.encoder_of(run), encode.source_image(run, row))
+    if (at_hand := _encoder_and_image(run, row, "A leverage map")) is None:
+        return
+    seen = encode.look(*at_hand)
     draw_leverage(seen, key="drawer_band", width=288)
 
 
 def _vectors(run: Run, row: dict[str, Any]) -> None:
     """First right singular vectors, as Figure 7."""
-    encoder = encode.encoder_of(run)
-    values, vectors = encode.vectors(encoder, encode.source_image(run, row), VECTORS, False)
+    if (at_hand := _encoder_and_image(run, row, "Its singular vectors")) is None:
+        return
+    values, vectors = encode.vectors(*at_hand, VECTORS, False)
     scale = common_scale(vectors)
     for place, (box, vector, sigma) in enumerate(zip(st.columns(VECTORS), vectors, values, strict=True), start=1):
         name = f"σ{below(place)} = {significant(float(sigma))}"
         box.image(enlarged(vector_picture(vector, scale), 160), width="stretch", alt=f"Right singular vector, {name}")
         box.caption(name)
     st.caption("The changes to the image that move its embedding most, as in Figure 7: zero is mid-grey.")
+
+
+def _encoder_and_image(run: Run, row: dict[str, Any], what: str) -> "tuple[Encoder, Image.Image] | None":
+    """What a picture of the encoder's view needs; a calm sentence where an imported run cannot have it."""
+    try:
+        image = encode.source_image(run, row)  # first: it takes no time
+        return encode.encoder_of(run), image
+    except JepaScoreError as error:
+        if not is_imported(run):
+            raise
+        verb = "need" if what.endswith("vectors") else "needs"
+        st.caption(f"{what} {verb} the image and the encoder. {md(error)}")
+        return None
 
 
 def _neighbours(run: Run, row: dict[str, Any], rule: ScoreRule, on_pick: Pick) -> None:
@@ -86,13 +109,7 @@ def _neighbours(run: Run, row: dict[str, Any], rule: ScoreRule, on_pick: Pick) -
 
 def _encoders(run: Run, row: dict[str, Any], rule: ScoreRule) -> None:
     """The same image under every other encoder that scored it."""
-    origin = run.meta["dataset"]
-    others = [
-        other
-        for other in pickers.readable_runs()
-        if other.name != run.name
-        and (other.meta["dataset"]["id"], other.meta["dataset"]["fingerprint"]) == (origin["id"], origin["fingerprint"])
-    ]
+    others = [other for other in pickers.readable_runs() if other.name != run.name and one_dataset(run, other)]
     lines = []
     for other in [run, *others]:
         usable = rule if loaders.why_not(other, rule) is None else ScoreRule()
@@ -119,6 +136,9 @@ def _origin(run: Run, row: dict[str, Any]) -> None:
     """Where the number comes from."""
     meta, encoder = run.meta, run.meta["encoder"]
     views = int(meta.get("views") or 1)
+    if is_imported(run):
+        _imported(run, row)
+        return
     facts = {
         "Encoder": f"{encoder['id']}, weights {str(encoder['digest'])[:12]}",
         "Embedding": f"D = {encoder['embedding_dim']}, {encoder['pooling']}, null dimension {encoder['null_dim']}",
@@ -130,5 +150,31 @@ def _origin(run: Run, row: dict[str, Any]) -> None:
         "Scored": str(meta.get("created", ""))[:16].replace("T", " "),
         "With": ", ".join(f"{name} {version}" for name, version in (meta.get("versions") or {}).items()),
     }
+    _draw_facts(facts)
+
+
+def _imported(run: Run, row: dict[str, Any]) -> None:
+    """Where an imported number comes from."""
+    meta, encoder, told = run.meta, run.meta["encoder"], run.meta["imported"]
+    dim = int(encoder["embedding_dim"])
+    columns = told.get("columns") if isinstance(told.get("columns"), dict) else {}
+    given = "as given" + (", sign turned: there, higher meant outlier" if told.get("turned") else "")
+    facts = {
+        "Encoder": f"{encoder['id']}, weights unknown",
+        "Embedding": f"D = {dim}, null dimension {encoder['null_dim']}" if dim else "unknown",
+        "Score": given if is_given(run) else "eq. (5) of the singular values in the file",
+        "Dataset": f"{short_name(str(meta['dataset']['id']))}, {plural(int(meta['dataset']['size']), 'image')}",
+        "Image": f"{row['key']}, row {count(int(row['index']) + 1)} of the file",
+        "File": str(told.get("file")),
+        "SHA-256": str(told.get("sha256")),
+        "Columns": ", ".join(f"{kind}: {name}" for kind, name in columns.items()),
+        "Run": run.name,
+        "Imported": str(meta.get("created", ""))[:16].replace("T", " "),
+        "With": ", ".join(f"{name} {version}" for name, version in (meta.get("versions") or {}).items()),
+    }
+    _draw_facts(facts)
+
+
+def _draw_facts(facts: Mapping[str, str]) -> None:
     frame = pd.DataFrame({"": list(facts), "value": [md(value) for value in facts.values()]})
     st.table(frame, border="horizontal", hide_index=True, hide_header=True, alt="Where this score comes from")

@@ -7,6 +7,7 @@ import streamlit as st
 
 from jepascore_core import map_plots, store
 from jepascore_core.jobs import maps
+from jepascore_core.naming import is_imported
 from jepascore_core.projection import LEAST_FOR_UMAP
 from jepascore_core.store import Run
 from jepascore_core.store.maps import MOST_IMAGES, MapRequest, RunMap
@@ -106,7 +107,14 @@ def pick_look(runs: Sequence[Run]) -> Look:
 def panels(runs: Sequence[Run], projection: str, neighbours: int) -> list[Panel]:
     """One map for each encoder of some runs; says so where there are several, or more than fit."""
     groups: dict[tuple[str, str], list[Run]] = {}
+    without = [run for run in runs if is_imported(run) and not len(loaders.embeddings(run))]
+    if without:
+        names = listed([md(run.label) for run in without])
+        verb = "was" if len(without) == 1 else "were"
+        st.caption(f":material/info: {names} {verb} imported without embeddings, and cannot be on a map.")
     for run in runs:
+        if run in without:
+            continue
         groups.setdefault(store.encoder_of(run), []).append(run)
     found = []
     for mine in groups.values():

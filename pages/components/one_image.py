@@ -4,6 +4,7 @@ import streamlit as st
 from PIL import Image
 
 from jepascore_core.datasets.images import open_image
+from jepascore_core.naming import is_imported
 from jepascore_core.pictures import common_scale, enlarged, vector_picture
 from jepascore_core.plots import spectrum_plot
 from jepascore_core.store import Run, ScoreRule
@@ -20,9 +21,9 @@ VECTORS = 6
 
 def draw() -> None:
     """The form and, once there is an image, all that one can say about it."""
-    runs = pickers.readable_runs()
+    runs = [run for run in pickers.readable_runs() if not is_imported(run)]  # whose weights are not at hand
     if not runs:
-        st.caption("An image is judged against a run; score a dataset first.")
+        st.caption("An image is judged against a run that was scored here; score a dataset first.")
         return
     with card("drop"):
         left, middle, right = st.columns([4, 3, 2], gap="medium")

@@ -5,6 +5,7 @@ from functools import partial
 
 import streamlit as st
 
+from jepascore_core.naming import is_imported
 from jepascore_core.paper_layout import KINDS, MM, MOST_IMAGES, describe, paper_rows, side_mm
 from jepascore_core.store import Run, ScoreRule
 from pages.components.text import count, number
@@ -24,7 +25,8 @@ def paper_button(runs: Sequence[Run], classes: Sequence[str], n: int, rule: Scor
         rule: Convention of the score.
         random: Add a row of random images to each class.
     """
-    with st.popover("Export figure", icon=":material/download:", disabled=not runs), st.container(width=340):
+    without = all(map(is_imported, runs))  # none, or none with images
+    with st.popover("Export figure", icon=":material/download:", disabled=without), st.container(width=340):
         wanted = st.segmented_control(
             "Width",
             list(WIDTHS_MM),

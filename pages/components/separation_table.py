@@ -54,16 +54,19 @@ def _draw_panel(title: str, mine: Sequence[Drawn], rule: ScoreRule, key: str) ->
                 format_func=lambda name: f"against {name}",
             )  # fmt: skip
             reference = names.get(name, reference)
-    facts = pd.DataFrame([_facts(item, reference, per_class=per_class, comparable=comparable) for item in mine])
+    # per class it would not be a fair rival, and what was imported has no thumbnails
+    rival = not per_class and any(len(loaders.brightness(item.run)) for item in mine)
+    lines = [_facts(item, reference, per_class=per_class, comparable=comparable, rival=rival) for item in mine]
+    facts = pd.DataFrame(lines)
     facts = facts.apply(lambda cells: cells if cells.name in ("dataset", "class") else column(cells))
     st.table(facts, border="horizontal", hide_index=True, alt="Separation of the curves' scores")
     if comparable:
-        st.caption(_verdict(mine, reference, per_class=per_class))
+        st.caption(_verdict(mine, reference, rival=rival))
     elif len(mine) > 1:
         st.caption("Corrected scores of two runs rest on two Gaussians, so that no AUROC is given.")
 
 
-def _facts(item: Drawn, reference: Drawn, *, per_class: bool, comparable: bool) -> dict[str, str]:
+def _facts(item: Drawn, reference: Drawn, *, per_class: bool, comparable: bool, rival: bool) -> dict[str, str]:
     """One line of a table."""
     scores = item.curve.scores
     facts = {
@@ -74,7 +77,7 @@ def _facts(item: Drawn, reference: Drawn, *, per_class: bool, comparable: bool) 
     }
     if not comparable:
         return facts
-    measured = {"AUROC (95 %)": EMPTY, "KS": EMPTY, **({} if per_class else {"brightness": EMPTY})}
+    measured = {"AUROC (95 %)": EMPTY, "KS": EMPTY, **({"brightness": EMPTY} if rival else {})}
     if item is reference or min(len(scores), len(reference.places)) < 2:
         return facts | measured
     found = _apart(reference, item)
@@ -82,10 +85,10 @@ def _facts(item: Drawn, reference: Drawn, *, per_class: bool, comparable: bool) 
         "AUROC (95 %)": f"{number(found.auroc, 2)} ({number(found.low, 2)}–{number(found.high, 2)})",
         "KS": number(found.ks, 2),
     }
-    return facts | measured | ({} if per_class else {"brightness": number(_brightness(reference, item), 2)})
+    return facts | measured | ({"brightness": number(_brightness(reference, item), 2)} if rival else {})
 
 
-def _verdict(mine: Sequence[Drawn], reference: Drawn, *, per_class: bool) -> str:
+def _verdict(mine: Sequence[Drawn], reference: Drawn, *, rival: bool) -> str:
     """The measured direction in words."""
     found: dict[str, list[str]] = {"lower": [], "higher": [], "not separated": []}
     for item in mine:
@@ -101,15 +104,15 @@ def _verdict(mine: Sequence[Drawn], reference: Drawn, *, per_class: bool) -> str
         words.append(f"{_some(found['not separated'])} cannot be told from {base}")
     if not words:
         return "One image is too few to measure a direction."
-    rival = (
+    beside = (
         ""
-        if per_class
+        if not rival
         else "; *brightness* is the same with each thumbnail's mean brightness in place of the score, "
         "whichever way round separates better"
     )
     return (
         f"Measured, not assumed: {'; '.join(words)}. AUROC is the chance that an image of {base} scores above one of "
-        f"the row's{rival}."
+        f"the row's{beside}."
     )
 
 

@@ -20,6 +20,7 @@ const makeTile = (tile) => {
     image.src = tile.src
     button.append(image)
   }
+  if (tile.name) button.append(make("span", "name", tile.name))
   if (tile.rank) button.append(make("span", "rank", tile.rank))
   if (tile.badge) button.append(make("span", "badge", tile.badge))
   const mark = make("span", "mark")

@@ -68,15 +68,17 @@ def tile(run: str, image: dict[Any, Any], *, unit: str = "nats", total: int | No
     Returns:
         What the scripts read.
     """
-    score = f"{number(image['score'], 2)} ± {number(image['score_error'], 2)} {unit}"
+    error, thumbnail = image.get("score_error"), image.get("thumbnail")
+    bar = f" ± {number(error, 2)}" if error is not None and error == error else ""  # what was imported may have none
+    score = f"{number(image['score'], 2)}{bar} {unit}"
     rank = f"rank {count(image['place'] + 1)}" if image.get("place") is not None else ""
     rank += f" of {count(total)}" if rank and total else ""
     place = f"{ordinal(image['percentile'])} percentile" if image.get("percentile") is not None else ""
     facts = [image["class_name"] or "unlabelled", score, place, rank, image.get("note", ""), image["key"]]
-    thumbnail = image.get("thumbnail")
     return {
         "id": selection.join(run, image["key"]),
         "src": "data:image/jpeg;base64," + b64encode(thumbnail).decode() if isinstance(thumbnail, bytes) else "",
+        "name": "" if isinstance(thumbnail, bytes) else image["key"].rsplit("/", 1)[-1],
         "badge": image.get("badge") or number(image["score"], 1),
         "rank": count(image["place"] + 1) if image.get("place") is not None else "",
         "alt": ", ".join(fact for fact in facts if fact),

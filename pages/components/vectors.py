@@ -10,14 +10,15 @@ from PIL import Image
 
 from jepascore_core.datasets.images import open_image
 from jepascore_core.errors import JepaScoreError
+from jepascore_core.naming import is_imported, origin
 from jepascore_core.pictures import common_scale, enlarged, vector_picture
 from jepascore_core.plane import principal_plane
-from jepascore_core.store import Ranking, Run, ScoreRule
+from jepascore_core.store import Ranking, Run, ScoreRule, is_given
 from jepascore_core.walk_plots import movement_plot, path_plot
 from pages.components import encode, loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.guard import card, guard
-from pages.components.inspector import headline, score_of, spectrum
+from pages.components.inspector import headline, score_of, spectrum, without_picture
 from pages.components.leverage import SIDE, draw_leverage
 from pages.components.text import below, count, md, number, significant
 
@@ -115,6 +116,11 @@ def source_or_upload(run: Run, row: dict[str, Any]) -> Source | None:
     except JepaScoreError as error:
         reason = md(error)
     with card("missing", gap="xsmall"):
+        if is_imported(run) and not encode.may_be_loaded(run):
+            held = "score is" if is_given(run) else "score and spectrum are"
+            st.markdown(f"**Neither the images nor the encoder are at hand.** The {held} stored and shown below.")
+            st.caption(md(origin(run)))
+            return None
         st.markdown("**The source image is not at hand.** Its score and spectrum are stored and shown below.")
         st.caption(reason)
         dropped = st.file_uploader(
@@ -125,20 +131,26 @@ def source_or_upload(run: Run, row: dict[str, Any]) -> Source | None:
 
 def draw_facts(run: Run, row: dict[str, Any], rule: ScoreRule, source: Source | None) -> None:
     """The image with its score, its leverage map, and its spectrum."""
-    left, middle, right = st.columns([3, 3, 6], gap="small")
+    without = is_imported(run) and source is None  # nothing to lay a leverage map over
+    left, *middle, right = st.columns([3, 9] if without else [3, 3, 6], gap="small")
     with left, card("image", height="stretch", gap="xsmall"):
-        st.image(_picture(row, source), width="stretch", alt=f"Image {row['key']}")
+        if source is None and not row.get("thumbnail"):
+            st.caption(f":material/hide_image: {without_picture(run)}")
+        else:
+            st.image(_picture(row, source), width="stretch", alt=f"Image {row['key']}")
         headline(run, row, score_of(run, str(row["key"]), rule), rule)
     with right, card("spectrum", height="stretch", gap="xsmall"):
         st.markdown("**Spectrum**")
         spectrum(run, row, key="spectrum")
-    with middle, card("leverage", height="stretch", gap="xsmall"), guard():
-        _leverage(run, source)
+    for box in middle:
+        with box, card("leverage", height="stretch", gap="xsmall"), guard():
+            _leverage(run, source)
 
 
 def pick_vectors(run: Run) -> Vectors:
     """Choose how many vectors and from which end; kept in the URL as ``k`` and ``end``."""
-    most = min(12, int(run.meta["encoder"]["embedding_dim"]) - int(run.meta["encoder"].get("null_dim") or 0))
+    rank = int(run.meta["encoder"]["embedding_dim"]) - int(run.meta["encoder"].get("null_dim") or 0)
+    most = max(1, min(12, rank))  # of what was imported as scores alone, D may be unknown
     k = pickers.current_number("k", 1, most, min(6, most))
     end = pickers.current_one("end", ["Largest", "Smallest"], "Largest")
     with pickers.chip("Vectors", f"{k} {end.lower()}"):
@@ -161,8 +173,16 @@ def pick_vectors(run: Run) -> Vectors:
 
 def draw_vectors(run: Run, source: Source, wanted: Vectors, rule: ScoreRule) -> None:
     """Right singular vectors on mid-grey, and a walk along one of them."""
-    encoder = encode.encoder_of(run)
-    if encoder.digest != run.meta["encoder"]["digest"]:
+    try:
+        encoder = encode.encoder_of(run)
+    except JepaScoreError as error:
+        if not is_imported(run):
+            raise
+        st.caption(f":material/info: Singular vectors need the encoder. {md(error)}")
+        return
+    if is_imported(run):
+        st.caption(":material/info: The run was imported; the pictures show the encoder of its name as it is here.")
+    elif encoder.digest != run.meta["encoder"]["digest"]:
         st.caption(
             ":material/info: The encoder's weights differ from those of the run; the pictures show these weights."
         )
@@ -256,6 +276,10 @@ def _leverage(run: Run, source: Source | None) -> None:
     if source is None:
         st.markdown("**Leverage map**")
         st.caption("Needs the source image.")
+        return
+    if is_imported(run) and not encode.may_be_loaded(run):
+        st.markdown("**Leverage map**")
+        st.caption("Needs the encoder, which is known by name only.")
         return
     draw_leverage(encode.look(encode.encoder_of(run), source.image), key="leverage", in_url=True)
 
