@@ -38,6 +38,8 @@ st.navigation({
     ],
     "Decide": [
         st.Page("pages/outliers.py", title="Outliers", help="Which method tells unusual images from usual ones?"),
+        st.Page("pages/curation.py", title="Curation", help="Is keeping images by score better than at random?"),
+        st.Page("pages/readiness.py", title="Readiness", help="An encoder in a domain, beside reference runs."),
     ],
     "Understand": [
         st.Page("pages/theory_lab.py", title="Theory lab", help="Does the score follow a density that is known?"),

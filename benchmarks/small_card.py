@@ -29,15 +29,11 @@ from benchmarks import demo_figures as figures
 from benchmarks.demo_card import ROOT, WEIGHTS, compared, rounded, scores, total_variation
 from jepascore_core import load_dataset
 from jepascore_core.datasets.base import Dataset, Item, sample
+from jepascore_core.effective_rank import effective_rank
 from jepascore_core.encoders.small import load_small, small_transform
 from jepascore_core.trainer import StepRecord, TrainConfig, train
 from jepascore_core.trainer.data import split_classes
-from jepascore_core.trainer.objectives import (
-    SLICES,
-    covariance_eigenvalues,
-    effective_rank,
-    projection_moments,
-)
+from jepascore_core.trainer.objectives import SLICES, covariance_eigenvalues, projection_moments
 
 RESULTS = ROOT / "benchmarks" / "results"
 CARD = WEIGHTS / "jepa-small.md"

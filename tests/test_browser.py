@@ -26,6 +26,8 @@ PAGES = {
     "compare_encoders": ("compare_encoders", "Compare encoders"),
     "map": ("map", "Map"),
     "outliers": ("outliers", "Outliers"),
+    "curation": ("curation", "Curation"),
+    "readiness": ("readiness", "Readiness"),
     "theory_lab": ("theory_lab", "Theory lab"),
 }
 DEMO_RUNS = 3  # at least: photographs, digits and galaxies

@@ -26,6 +26,8 @@ COMMANDS = (
     "cost",
     "runs",
     "show",
+    "curate",
+    "readiness",
     "compare",
     "map",
     "export",

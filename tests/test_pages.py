@@ -37,6 +37,8 @@ PAGES = {
     "Compare encoders": "pages/compare_encoders.py",
     "Map": "pages/map.py",
     "Outliers": "pages/outliers.py",
+    "Curation": "pages/curation.py",
+    "Readiness": "pages/readiness.py",
 }
 HOSTILE = ("<script>alert(1)</script> :cat: $x$ [a](b)", "**bold** :red[=cmd|'/c calc'!A1] \\ `tick`")
 

@@ -118,23 +118,6 @@ def covariance_eigenvalues(embeddings: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(embeddings.double().T.cov()).flip(0).clamp(min=0)
 
 
-def effective_rank(eigenvalues: Tensor) -> float:
-    """Exponential of the entropy of the eigenvalues' shares (Roy & Vetterli, 2007).
-
-    Args:
-        eigenvalues: (D,), ≥ 0, not all 0.
-
-    Returns:
-        1 to D.
-
-    Example:
-        >>> round(effective_rank(torch.tensor([1.0, 1.0, 0.0])), 6)
-        2.0
-    """
-    shares = eigenvalues.double() / eigenvalues.sum()
-    return float(torch.special.entr(shares).sum().exp())
-
-
 def projection_moments(embeddings: Tensor, *, seed: int = 0) -> dict[str, float]:
     """How Gaussian random projections of the embedding are, medians over ``SLICES`` directions.
 

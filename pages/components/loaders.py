@@ -9,13 +9,17 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import comparison, mapping, outliers, store, views
+from jepascore_core import comparison, curating, mapping, outliers, store, views
+from jepascore_core import readiness as assessing
 from jepascore_core.agreement import Overlap
 from jepascore_core.brightness import brightness as brightness_of
 from jepascore_core.comparison import Pair
+from jepascore_core.curating import Candidates, Searched
+from jepascore_core.curation import Trials
 from jepascore_core.mapping import Points
 from jepascore_core.naming import distinct_names
 from jepascore_core.outliers import Evaluation, Judged, OutlierError, Rows, Sweeps
+from jepascore_core.readiness import Readiness
 from jepascore_core.separation import Separation
 from jepascore_core.separation import separation as measure
 from jepascore_core.store import Common, Ranking, Run, RunGaussian, ScoreRule, Tag
@@ -212,6 +216,42 @@ def outlier_sweeps(inside: Run, other: Run) -> Sweeps:
     return _outlier_sweeps(_asked([inside, other]))
 
 
+def searched(run: Run, near: float | None) -> Searched:
+    """Embeddings of a run and their duplicates; see ``curating.search``."""
+    return _searched(str(run.path), version(run), near)
+
+
+def candidates(run: Run, by: str, near: float | None) -> Candidates:
+    """Images that can be chosen by a score; see ``curating.candidates``."""
+    return _candidates(str(run.path), version(run), by, near)
+
+
+def trials(
+    run: Run,
+    by: str,
+    near: float | None,
+    rules: Sequence[str],
+    fractions: Sequence[float],
+    seeds: int,
+    keep_duplicates: bool,
+) -> Trials:
+    """What choosing by a score is worth; see ``curating.measure``."""
+    asked = by, near, tuple(rules), tuple(fractions), seeds, keep_duplicates
+    return _trials(str(run.path), version(run), *asked)
+
+
+def selected(
+    run: Run, by: str, near: float | None, rule: str, share: float, keep_duplicates: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What a rule keeps of ``candidates``, and what it leaves out, by score; see ``curating.selected``."""
+    return _selected(str(run.path), version(run), by, near, rule, share, keep_duplicates)
+
+
+def readiness(domain: Run, references: Sequence[Run], rule: ScoreRule) -> Readiness:
+    """An encoder in a domain beside reference runs; see ``readiness.assess``."""
+    return _readiness(_asked([domain, *references]), rule)
+
+
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
     """Mean brightness (0..1) of a run's first n thumbnails: the simplest rival of the score."""
     return _brightness(str(run.path), version(run), n)
@@ -376,3 +416,49 @@ def _outlier_evaluation(
 def _outlier_sweeps(asked: Asked) -> Sweeps:
     inside, other = _outlier_sets(asked)
     return outliers.sweeps(inside, other)
+
+
+@st.cache_resource(max_entries=3, show_spinner="Looking for duplicates among the embeddings…")
+def _searched(path: str, version: str, near: float | None) -> Searched:
+    return curating.search(store.open_run(Path(path)), near=near)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading scores…")
+def _candidates(path: str, version: str, by: str, near: float | None) -> Candidates:
+    return curating.candidates(store.open_run(Path(path)), by, _searched(path, version, near))
+
+
+@st.cache_data(
+    max_entries=64, show_spinner="Fitting probes on what each rule keeps, and judging them on held-out images…"
+)
+def _trials(
+    path: str,
+    version: str,
+    by: str,
+    near: float | None,
+    rules: tuple[str, ...],
+    fractions: tuple[float, ...],
+    seeds: int,
+    keep_duplicates: bool,
+) -> Trials:
+    return curating.measure(
+        _candidates(path, version, by, near), _searched(path, version, near), rules=rules, fractions=fractions,
+        seeds=seeds, keep_duplicates=keep_duplicates,
+    )  # fmt: skip
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _selected(
+    path: str, version: str, by: str, near: float | None, rule: str, share: float, keep_duplicates: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    among = _candidates(path, version, by, near)
+    chosen = curating.selected(among, rule, share, keep_duplicates=keep_duplicates)
+    left = np.setdiff1d(np.arange(len(among)), chosen, assume_unique=True)
+    kept, out = (rows[np.argsort(among.scores[rows], kind="stable")] for rows in (chosen, left))
+    return kept, out
+
+
+@st.cache_data(max_entries=64, show_spinner="Comparing scores and embeddings with the references…")
+def _readiness(asked: Asked, rule: ScoreRule) -> Readiness:
+    domain, *references = (store.open_run(Path(path)) for path, _ in asked)
+    return assessing.assess(domain, references, rule)

@@ -82,6 +82,8 @@ def next_steps(*, have_runs: bool) -> None:
         ("pages/outliers.py", "Outliers", "Which method tells unusual images from usual ones?"),
         ("pages/map.py", "Map", "Which images lie together for the encoder."),
         ("pages/score_images.py", "Score images", "Your own folder, or one picture dropped in."),
+        ("pages/curation.py", "Curation", "Is keeping images by score better than keeping as many at random?"),
+        ("pages/readiness.py", "Readiness", "How an encoder takes to a domain, beside runs it is at home in."),
         ("pages/theory_lab.py", "Theory lab", "Does the score follow a density that is known?"),
     ]
     with st.grid(4, min_column_width=180, gap="small"):
