@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from jepascore_core.corrupted_id import take_apart
 from jepascore_core.store import Run, ScoreRule, is_given
 from jepascore_core.store.request import short_name
 
@@ -115,6 +116,8 @@ def public_id(identifier: str) -> str:
         >>> public_id("file:/home/me/vit.safetensors@timm:vit_tiny_patch16_224")
         'file:…/vit.safetensors@timm:vit_tiny_patch16_224'
     """
+    if parts := take_apart(identifier):
+        return identifier.removesuffix(parts[2]) + public_id(parts[2])
     kind, colon, rest = identifier.partition(":")
     if not colon or kind not in _PATHS:
         return without_folders(identifier)
