@@ -16,6 +16,7 @@ from jepascore_core.commands.app import (
     InputSize,
     Job,
     Json,
+    Layer,
     Limit,
     MemoryShare,
     PerClass,
@@ -37,6 +38,7 @@ PANEL = "Score"  # of --help
 def score(
     encoder: EncoderId,
     dataset: DatasetId,
+    layer: Layer = None,
     per_class: PerClass = None,
     limit: Limit = None,
     seed: Seed = 0,
@@ -57,7 +59,7 @@ def score(
     The last line of stdout is the run's folder.
     """
     request = _request(
-        encoder, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
+        encoder, layer, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
         views=views, input_size=input_size, precision=precision, tolerance=tolerance,
         batch_size=batch_size, memory_share=memory_share,
     )  # fmt: skip
@@ -68,6 +70,7 @@ def score(
 def cost(
     encoder: EncoderId,
     dataset: DatasetId,
+    layer: Layer = None,
     per_class: PerClass = None,
     limit: Limit = None,
     seed: Seed = 0,
@@ -92,7 +95,7 @@ def cost(
     from jepascore_core.store.costs import recorded
 
     request = _request(
-        encoder, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
+        encoder, layer, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
         views=views, input_size=input_size, precision=precision, tolerance=tolerance,
         batch_size=batch_size, memory_share=memory_share,
     )  # fmt: skip
@@ -114,11 +117,16 @@ def demo(device: Device = "auto", runs_dir: RunsDir = None, job: Job = None) -> 
     _score_all(demo_requests(device=device), runs_dir, job)
 
 
-def _request(encoder: str, dataset: str, classes: str | None, random_weights: bool, **options: Any) -> Any:
+def _request(
+    encoder: str, layer: int | None, dataset: str, classes: str | None, random_weights: bool, **options: Any
+) -> Any:
     """The request that options of the command line make."""
+    from jepascore_core.encoders.names import with_layer
     from jepascore_core.store.request import RunRequest, split_classes
 
-    return RunRequest(encoder, dataset, classes=split_classes(classes), pretrained=not random_weights, **options)
+    return RunRequest(
+        with_layer(encoder, layer), dataset, classes=split_classes(classes), pretrained=not random_weights, **options
+    )
 
 
 def _print_cost(measured: Any, as_json: bool) -> None:

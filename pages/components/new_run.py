@@ -42,7 +42,8 @@ def ask_for_runs() -> None:
             encoders = st.multiselect(
                 "Encoders", list(names), default=["demo:jepa-tiny"], format_func=lambda id: names.get(id, id),
                 accept_new_options=True, key="encoders", placeholder="Choose, or type an id",
-                help="A preset, or any `timm:…`, `open_clip:…` or `file:…` id; type it and press Enter.",
+                help="A preset, or any `timm:…`, `open_clip:…` or `file:…` id; type it and press Enter. "
+                "`@layer2` behind it scores the features behind its second layer.",
             )  # fmt: skip
             with st.popover("About the encoders", type="tertiary", icon=":material/list:"):
                 _preset_table()
