@@ -2,8 +2,6 @@
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,10 @@ import timm
 import torch
 from PIL import Image
 from torch import nn
+from typer.testing import CliRunner
 
 from jepascore_core import load_encoder, singular_values
+from jepascore_core.__main__ import app
 from jepascore_core.encoders.layers import count_layers, cut_behind
 from jepascore_core.encoders.load import list_layers
 from jepascore_core.encoders.names import parse, split_layer
@@ -197,8 +197,9 @@ def test_relatives_that_pool_in_their_own_way_are_refused() -> None:
 
 def test_the_command_line_lists_and_scores_layers(tmp_path: Path) -> None:
     def command(*arguments: str) -> str:
-        argv = [sys.executable, "-m", "jepascore_core", *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        done = CliRunner().invoke(app, list(arguments))
+        assert done.exit_code == 0, done.output
+        return done.stdout
 
     listed = json.loads(command("layers", "demo:jepa-tiny", "--json"))
     assert [(row["layer"], row["id"], row["embedding_dim"]) for row in listed] == [

@@ -1,6 +1,6 @@
 """Commands that score: ``score``, ``cost`` and ``demo``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,7 +63,7 @@ def score(
         views=views, input_size=input_size, precision=precision, tolerance=tolerance,
         batch_size=batch_size, memory_share=memory_share,
     )  # fmt: skip
-    _score_all([request], runs_dir, job)
+    score_all([request], runs_dir, job)
 
 
 @command(PANEL, "cost --encoder demo:jepa-tiny --dataset folder:photos --per-class 100")
@@ -114,7 +114,7 @@ def demo(device: Device = "auto", runs_dir: RunsDir = None, job: Job = None) -> 
     """Score the demo datasets with the demo encoder, and with its untrained twin as a control; needs no network."""
     from jepascore_core.jobs import demo_requests
 
-    _score_all(demo_requests(device=device), runs_dir, job)
+    score_all(demo_requests(device=device), runs_dir, job)
 
 
 def _request(
@@ -147,8 +147,8 @@ def _print_cost(measured: Any, as_json: bool) -> None:
         typer.echo(f"expected time  {start} before the first image, then {thousand} for every 1000")
 
 
-def _score_all(requests: list[Any], runs_dir: Path | None, job: Path | None) -> None:
-    """Score each request in turn, with a progress bar; print each run's folder."""
+def score_all(requests: Sequence[Any], runs_dir: Path | None, job: Path | None, *, quiet: bool = False) -> None:
+    """Score each request in turn, with a progress bar; print each run's folder unless quiet."""
     from jepascore_core.jobs import JobFile
     from jepascore_core.processes import stop_on_signals
     from jepascore_core.runner import score_dataset
@@ -165,7 +165,7 @@ def _score_all(requests: list[Any], runs_dir: Path | None, job: Path | None) -> 
                 )
             if stop.is_set():
                 raise RunError("Cancelled; what is scored is kept, and the same command resumes.")
-            typer.echo(run.path)
+            typer.echo(run.path, err=quiet)
 
 
 def _show_progress(advance: Callable[[int, int, str], None], progress: Any) -> None:

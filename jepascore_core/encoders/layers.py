@@ -13,12 +13,12 @@ each block's maps of its MLP. In return everything that knows runs (resuming, er
 images) knows layers.
 """
 
-import hashlib
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from jepascore_core.encoders.names import layer_digest, with_layer
 from jepascore_core.encoders.parts import Parts
 from jepascore_core.errors import EncoderError
 
@@ -71,9 +71,9 @@ def cut_behind(parts: Parts, layer: int) -> Parts:
     if layer == count:
         return parts
     model, pooling = _cut(_trunk(parts.model), layer)
-    digest = hashlib.blake2b(f"{parts.digest} layer {layer} {pooling}".encode(), digest_size=16).hexdigest()
+    digest = layer_digest(parts.digest, layer, pooling)
     name = f"{spec.name}, layer {layer} of {count}"
-    shorter = replace(spec, id=f"{spec.id}@layer{layer}", name=name, embedding_dim=0, pooling=pooling, null_dim=0)
+    shorter = replace(spec, id=with_layer(spec.id, layer), name=name, embedding_dim=0, pooling=pooling, null_dim=0)
     return replace(parts, model=model, spec=shorter, declared=False, digest=digest)
 
 

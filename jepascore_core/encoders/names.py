@@ -1,6 +1,7 @@
 """Encoder ids: take them apart, complete them, and suggest names close to an unknown one."""
 
 import difflib
+import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +69,20 @@ def split_layer(encoder_id: str) -> tuple[str, int | None]:
     """
     found = _LAYER.fullmatch(encoder_id)
     return (found[1], int(found[2])) if found else (encoder_id, None)
+
+
+def layer_digest(whole: str, layer: int, pooling: str) -> str:
+    """Digest of an encoder that is cut off behind one of its layers.
+
+    Args:
+        whole: Digest of the whole encoder's weights.
+        layer: Number of the layer.
+        pooling: How the layer's features are pooled.
+
+    Returns:
+        Hex digest.
+    """
+    return hashlib.blake2b(f"{whole} layer {layer} {pooling}".encode(), digest_size=16).hexdigest()
 
 
 def parse(encoder_id: str) -> EncoderId:
