@@ -40,6 +40,9 @@ st.navigation({
         st.Page("pages/outliers.py", title="Outliers", help="Which method tells unusual images from usual ones?"),
         st.Page("pages/curation.py", title="Curation", help="Is keeping images by score better than at random?"),
         st.Page("pages/readiness.py", title="Readiness", help="An encoder in a domain, beside reference runs."),
+        st.Page(
+            "pages/sensitivity.py", title="Sensitivity", help="Does the score notice corruptions, classes, labels?"
+        ),
     ],
     "Understand": [
         st.Page("pages/theory_lab.py", title="Theory lab", help="Does the score follow a density that is known?"),

@@ -14,10 +14,10 @@ from jepascore_core.errors import JepaScoreError
 
 # isort: off
 # registers them, in the order of --help
-from jepascore_core.commands import scoring, runs, decisions, files, importing, training, lists
+from jepascore_core.commands import scoring, runs, decisions, sensitivity, files, importing, training, lists
 # isort: on
 
-__all__ = ["app", "decisions", "files", "importing", "lists", "main", "runs", "scoring", "training"]
+__all__ = ["app", "decisions", "files", "importing", "lists", "main", "runs", "scoring", "sensitivity", "training"]
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from jepascore_core.corrupted_id import take_apart
+from jepascore_core.encoders.names import split_layer
 from jepascore_core.store import Run, ScoreRule, is_given
 from jepascore_core.store.request import short_name
 
@@ -20,6 +22,12 @@ def encoder_name(run: Run) -> str:
 def dataset_name(run: Run) -> str:
     """Last part of a run's dataset id."""
     return short_name(str(run.meta["dataset"]["id"]))
+
+
+def is_variant(run: Run) -> bool:
+    """Whether a run was made to test the score: its images are corrupted, or its encoder is cut off behind a layer."""
+    dataset, encoder = str(run.meta["dataset"]["id"]), str(run.meta["encoder"]["id"])
+    return take_apart(dataset) is not None or split_layer(encoder)[1] is not None
 
 
 def distinct_names(runs: Sequence[Run]) -> dict[str, str]:
@@ -115,6 +123,8 @@ def public_id(identifier: str) -> str:
         >>> public_id("file:/home/me/vit.safetensors@timm:vit_tiny_patch16_224")
         'file:…/vit.safetensors@timm:vit_tiny_patch16_224'
     """
+    if parts := take_apart(identifier):
+        return identifier.removesuffix(parts[2]) + public_id(parts[2])
     kind, colon, rest = identifier.partition(":")
     if not colon or kind not in _PATHS:
         return without_folders(identifier)

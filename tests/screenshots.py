@@ -58,6 +58,14 @@ def views(tab: Any) -> list[View]:
             for part in ("Spectrum", "Patches", "Vectors", "Neighbours", "Encoders", "Origin")
         ),
         View("distributions_ridgeline", "Distributions, ridgeline by class", "distributions?as=Ridgeline&by=Class"),
+        *(
+            View(
+                f"sensitivity_{view.split()[0].lower()}",
+                f"Sensitivity, {view.lower()}",
+                f"sensitivity?view={view.replace(' ', '+')}",
+            )
+            for view in ("Leave one class out", "Label noise", "Layers")
+        ),
         View("theory_lab_grid", "Theory lab, dimension × samples", "theory_lab?view=Dimension+×+samples"),
         View("theory_lab_views", "Theory lab, views", "theory_lab?view=Views"),
     ]

@@ -28,6 +28,7 @@ PAGES = {
     "outliers": ("outliers", "Outliers"),
     "curation": ("curation", "Curation"),
     "readiness": ("readiness", "Readiness"),
+    "sensitivity": ("sensitivity?view=Label+noise", "Sensitivity"),
     "theory_lab": ("theory_lab", "Theory lab"),
 }
 DEMO_RUNS = 3  # at least: photographs, digits and galaxies

@@ -213,7 +213,7 @@ def test_arguments_reach_the_command_line_unharmed():
     )  # fmt: skip
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_score_all", lambda requests, runs_dir, job: seen.extend(requests))
+        patch.setattr(scoring, "score_all", lambda requests, runs_dir, job: seen.extend(requests))
         result = CliRunner().invoke(app, ["score", *request.to_argv()])
     assert result.exit_code == 0, result.output
     assert seen == [request]

@@ -39,6 +39,7 @@ PAGES = {
     "Outliers": "pages/outliers.py",
     "Curation": "pages/curation.py",
     "Readiness": "pages/readiness.py",
+    "Sensitivity": "pages/sensitivity.py",
 }
 HOSTILE = ("<script>alert(1)</script> :cat: $x$ [a](b)", "**bold** :red[=cmd|'/c calc'!A1] \\ `tick`")
 

@@ -33,6 +33,9 @@ Eps = Annotated[float, typer.Option(help="Least singular value that counts.")]
 Job = Annotated[Path | None, typer.Option("--job", hidden=True)]
 
 EncoderId = Annotated[str, typer.Option(help="Encoder id; `encoders` lists presets.")]
+Layer = Annotated[
+    int | None, typer.Option(help="Score the features behind this layer, not the embedding; `layers` lists them.")
+]
 DatasetId = Annotated[str, typer.Option(help="Dataset id; `datasets` lists known ones. A path will do.")]
 PerClass = Annotated[int | None, typer.Option(help="Most images of each class.")]
 Limit = Annotated[int | None, typer.Option(help="Most images in total, classes in turn.")]

@@ -1,6 +1,6 @@
 """Commands that score: ``score``, ``cost`` and ``demo``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from jepascore_core.commands.app import (
     InputSize,
     Job,
     Json,
+    Layer,
     Limit,
     MemoryShare,
     PerClass,
@@ -37,6 +38,7 @@ PANEL = "Score"  # of --help
 def score(
     encoder: EncoderId,
     dataset: DatasetId,
+    layer: Layer = None,
     per_class: PerClass = None,
     limit: Limit = None,
     seed: Seed = 0,
@@ -57,17 +59,18 @@ def score(
     The last line of stdout is the run's folder.
     """
     request = _request(
-        encoder, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
+        encoder, layer, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
         views=views, input_size=input_size, precision=precision, tolerance=tolerance,
         batch_size=batch_size, memory_share=memory_share,
     )  # fmt: skip
-    _score_all([request], runs_dir, job)
+    score_all([request], runs_dir, job)
 
 
 @command(PANEL, "cost --encoder demo:jepa-tiny --dataset folder:photos --per-class 100")
 def cost(
     encoder: EncoderId,
     dataset: DatasetId,
+    layer: Layer = None,
     per_class: PerClass = None,
     limit: Limit = None,
     seed: Seed = 0,
@@ -92,7 +95,7 @@ def cost(
     from jepascore_core.store.costs import recorded
 
     request = _request(
-        encoder, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
+        encoder, layer, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
         views=views, input_size=input_size, precision=precision, tolerance=tolerance,
         batch_size=batch_size, memory_share=memory_share,
     )  # fmt: skip
@@ -111,14 +114,19 @@ def demo(device: Device = "auto", runs_dir: RunsDir = None, job: Job = None) -> 
     """Score the demo datasets with the demo encoder, and with its untrained twin as a control; needs no network."""
     from jepascore_core.jobs import demo_requests
 
-    _score_all(demo_requests(device=device), runs_dir, job)
+    score_all(demo_requests(device=device), runs_dir, job)
 
 
-def _request(encoder: str, dataset: str, classes: str | None, random_weights: bool, **options: Any) -> Any:
+def _request(
+    encoder: str, layer: int | None, dataset: str, classes: str | None, random_weights: bool, **options: Any
+) -> Any:
     """The request that options of the command line make."""
+    from jepascore_core.encoders.names import with_layer
     from jepascore_core.store.request import RunRequest, split_classes
 
-    return RunRequest(encoder, dataset, classes=split_classes(classes), pretrained=not random_weights, **options)
+    return RunRequest(
+        with_layer(encoder, layer), dataset, classes=split_classes(classes), pretrained=not random_weights, **options
+    )
 
 
 def _print_cost(measured: Any, as_json: bool) -> None:
@@ -139,8 +147,8 @@ def _print_cost(measured: Any, as_json: bool) -> None:
         typer.echo(f"expected time  {start} before the first image, then {thousand} for every 1000")
 
 
-def _score_all(requests: list[Any], runs_dir: Path | None, job: Path | None) -> None:
-    """Score each request in turn, with a progress bar; print each run's folder."""
+def score_all(requests: Sequence[Any], runs_dir: Path | None, job: Path | None, *, quiet: bool = False) -> None:
+    """Score each request in turn, with a progress bar; print each run's folder unless quiet."""
     from jepascore_core.jobs import JobFile
     from jepascore_core.processes import stop_on_signals
     from jepascore_core.runner import score_dataset
@@ -157,7 +165,7 @@ def _score_all(requests: list[Any], runs_dir: Path | None, job: Path | None) -> 
                 )
             if stop.is_set():
                 raise RunError("Cancelled; what is scored is kept, and the same command resumes.")
-            typer.echo(run.path)
+            typer.echo(run.path, err=quiet)
 
 
 def _show_progress(advance: Callable[[int, int, str], None], progress: Any) -> None:

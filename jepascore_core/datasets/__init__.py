@@ -3,14 +3,27 @@
 import difflib
 from pathlib import Path
 
+from jepascore_core.corrupted_id import corrupted_id, innermost
 from jepascore_core.datasets.base import UNLABELLED, Dataset, Item, sample
 from jepascore_core.datasets.keys import printable
 from jepascore_core.datasets.table import DATASETS, KINDS, SYNONYMS, DatasetEntry
 from jepascore_core.errors import DatasetError
 
-__all__ = ["DATASETS", "KINDS", "UNLABELLED", "Dataset", "DatasetEntry", "Item", "expand", "load_dataset", "sample"]
+__all__ = [
+    "DATASETS",
+    "KINDS",
+    "UNLABELLED",
+    "Dataset",
+    "DatasetEntry",
+    "Item",
+    "at_hand",
+    "expand",
+    "load_dataset",
+    "sample",
+]
 
 _KIND_NAMES = tuple(kind.id.partition(":")[0] for kind in KINDS)
+_AT_HAND = ("demo", "folder", "parquet")
 
 
 def load_dataset(dataset_id: str, *, download: bool = True) -> Dataset:
@@ -18,8 +31,8 @@ def load_dataset(dataset_id: str, *, download: bool = True) -> Dataset:
 
     Args:
         dataset_id: ``folder:<path>``, ``parquet:<path>``, ``hf:<owner>/<repository>[/<configuration>][:<split>]``,
-            ``torchvision:<Name>[:<split>]``, ``demo:<name>``, an alias of ``DATASETS``, or the path of a folder or
-            Parquet file that exists.
+            ``torchvision:<Name>[:<split>]``, ``demo:<name>``, an alias of ``DATASETS``, the path of a folder or
+            Parquet file that exists, or ``corrupted:<kind>:<severity>:`` and any of these.
         download: False opens only what is on this machine and asks nothing of the network.
 
     Returns:
@@ -35,6 +48,11 @@ def load_dataset(dataset_id: str, *, download: bool = True) -> Dataset:
         from jepascore_core.datasets.demo import demo_dataset
 
         return demo_dataset(rest)
+    if kind == "corrupted":
+        from jepascore_core.datasets.corrupted import CorruptedDataset, parse_corruption
+
+        corruption, severity, inner = parse_corruption(f"corrupted:{rest}")
+        return CorruptedDataset(corruption, severity, load_dataset(inner, download=download))
     if kind == "hf":
         from jepascore_core.datasets.hub import open_hub
 
@@ -69,6 +87,11 @@ def expand(dataset_id: str) -> str:
     targets = {entry.id: entry.target for entry in DATASETS}
     if dataset_id in targets:
         return targets[dataset_id]
+    if dataset_id.startswith("corrupted:"):
+        from jepascore_core.datasets.corrupted import parse_corruption
+
+        kind, severity, inner = parse_corruption(dataset_id)
+        return corrupted_id(kind, severity, expand(inner))
     if dataset_id.partition(":")[0] in _KIND_NAMES and ":" in dataset_id:
         return dataset_id
     path = _path(dataset_id)
@@ -76,6 +99,21 @@ def expand(dataset_id: str) -> str:
         return f"{'parquet' if _is_parquet(path) else 'folder'}:{dataset_id}"
     close = ", ".join(difflib.get_close_matches(dataset_id, [*targets, *SYNONYMS], 3, 0))
     raise DatasetError(f"There is no dataset or path {printable(dataset_id)!r}; the closest are {close}.")
+
+
+def at_hand(dataset_id: str) -> bool:
+    """Whether a dataset is listed without a download: built in, a folder or a Parquet file.
+
+    Args:
+        dataset_id: Anything that ``load_dataset`` takes.
+
+    Returns:
+        Whether it is of such a kind; not whether it exists.
+
+    Raises:
+        DatasetError: Neither a known id nor a path that exists.
+    """
+    return innermost(expand(dataset_id)).partition(":")[0] in _AT_HAND
 
 
 def _path(text: str) -> Path:

@@ -169,4 +169,12 @@ KINDS = (
     DatasetEntry(
         "demo:<name>", "demo:<name>", "Demo", "Built in: photos, digits, galaxies, histology.", "see above", "nothing"
     ),
+    DatasetEntry(
+        "corrupted:<kind>:<severity>:<dataset id>",
+        "corrupted:<kind>:<severity>:<dataset id>",
+        "Corrupted",
+        "Any other dataset under blur, noise, jpeg or occlusion of severity 1 to 5; same keys and classes.",
+        "as the dataset's",
+        "what the dataset needs",
+    ),
 )

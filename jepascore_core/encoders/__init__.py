@@ -5,6 +5,7 @@
 - ``demo:<name>``: the small encoders that come with this project
 - ``file:<path>``: a checkpoint that our own trainer wrote
 - ``file:<path>@<encoder id>``: weights on disk for an architecture of timm or open_clip
+- ``<any of these>@layer<l>``: the encoder cut off behind its layer l, pooled as the encoder pools
 """
 
 from typing import TYPE_CHECKING, Any

@@ -62,6 +62,18 @@ def weights_source(name: str) -> WeightsSource:
     return WeightsSource(f"open_clip:{name}", repo or None, (filename,) if filename else default, config.get("url"))
 
 
+def skeleton(name: str) -> nn.Module:
+    """Build the image tower alone.
+
+    Args:
+        name: A canonical name.
+
+    Returns:
+        The module, on the default device; on ``meta`` nothing is allocated.
+    """
+    return _create(_split(name)[0], None)
+
+
 def build(name: str, *, weights: Path | None, input_size: int | None = None) -> Parts:
     """Build an image tower from a file of weights, or with random ones; the text tower is never made.
 

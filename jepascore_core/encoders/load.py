@@ -6,10 +6,12 @@ from pathlib import Path
 import torch
 
 from jepascore_core.encoders.encoder import Encoder
+from jepascore_core.encoders.layers import check_layer, count_layers, cut_behind, layer_width
 from jepascore_core.encoders.messages import reason
-from jepascore_core.encoders.names import EncoderId, parse
+from jepascore_core.encoders.names import EncoderId, parse, with_layer
 from jepascore_core.encoders.null_space import Ending, find_ending
 from jepascore_core.encoders.parts import Parts
+from jepascore_core.encoders.presets import find_spec
 from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.errors import EncoderError
 
@@ -29,7 +31,7 @@ def load_encoder(
 
     Args:
         encoder_id: ``timm:...``, ``open_clip:...``, ``demo:...`` or ``file:...``; a bare name where only
-            one library can mean it.
+            one library can mean it. ``@layer<l>`` behind it cuts the encoder off (``encoders.layers``).
         device: Where to put it, such as ``cpu`` or ``cuda``.
         pretrained: False draws random weights, the same each time, so that every block matters.
         input_size: Side of the input in px, instead of the encoder's own; position embeddings are resampled.
@@ -45,11 +47,50 @@ def load_encoder(
     if input_size is not None and not SIDE_LIMITS[0] <= input_size <= SIDE_LIMITS[1]:
         raise EncoderError(f"An input size of {input_size} px is not between {SIDE_LIMITS[0]} and {SIDE_LIMITS[1]}.")
     identity = parse(encoder_id)
-    parts = _build(identity, pretrained, input_size)
+    parts = _build(replace(identity, layer=None), pretrained, input_size)
+    if identity.layer is not None:
+        parts = cut_behind(parts, identity.layer)
     parts = replace(parts, model=_move(parts.model.eval().requires_grad_(False), device))
     if check or not parts.declared:
         parts = _checked(parts)
     return Encoder(parts.model, parts.spec, parts.transform, parts.digest).eval()
+
+
+def list_layers(encoder_id: str) -> list[tuple[str, int | None]]:
+    """The layers of an encoder that can be scored by themselves; no weights are read or drawn.
+
+    Args:
+        encoder_id: As ``load_encoder`` takes it; that of a layer means its encoder.
+
+    Returns:
+        Id and embedding size of each layer, first to last; the last is the encoder itself, whose size is None where our
+        table does not know it.
+
+    Raises:
+        EncoderError: The encoder is unknown, or has no layers that we know.
+    """
+    identity = replace(parse(encoder_id), layer=None)
+    with torch.device("meta"):
+        model = _skeleton(identity)
+    whole, count = str(identity), count_layers(model)
+    check_layer(whole, count, count)
+    known = find_spec(whole)
+    shorter = [(with_layer(whole, layer), layer_width(model, layer)) for layer in range(1, count)]
+    return [*shorter, (whole, known.embedding_dim if known else None)]
+
+
+def _skeleton(identity: EncoderId) -> torch.nn.Module:
+    """The network of an encoder, on whatever device is the default."""
+    from jepascore_core.encoders import clip_models, timm_models
+    from jepascore_core.encoders.small import build_small, read_metadata
+
+    if identity.architecture is not None:
+        return _skeleton(identity.architecture)
+    if identity.scheme in ("timm", "open_clip"):
+        return {"timm": timm_models, "open_clip": clip_models}[identity.scheme].skeleton(identity.name)
+    path = WEIGHTS / f"{identity.name}.safetensors" if identity.scheme == "demo" else Path(identity.name).expanduser()
+    _require_own_checkpoint(path)
+    return build_small(read_metadata(path)["config"])
 
 
 def _build(identity: EncoderId, pretrained: bool, input_size: int | None) -> Parts:

@@ -1,14 +1,17 @@
 """Encoder ids: take them apart, complete them, and suggest names close to an unknown one."""
 
 import difflib
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jepascore_core.encoders.presets import PRESETS, find_spec
 from jepascore_core.errors import EncoderError
 
 SCHEMES = ("timm", "open_clip", "demo", "file")
+
+_LAYER = re.compile(r"(.+)@layer([0-9]{1,4})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,29 +22,89 @@ class EncoderId:
         scheme: ``timm``, ``open_clip``, ``demo`` or ``file``.
         name: What follows the colon: a canonical name, or the path of a file.
         architecture: For a file that does not say what it holds, the id after ``@``.
+        layer: Number of the layer behind which the encoder is cut off, or None for all of it.
     """
 
     scheme: str
     name: str
     architecture: "EncoderId | None" = None
+    layer: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.scheme}:{self.name}" + (f"@{self.architecture}" if self.architecture else "")
+        whole = f"{self.scheme}:{self.name}" + (f"@{self.architecture}" if self.architecture else "")
+        return whole if self.layer is None else with_layer(whole, self.layer)
+
+
+def with_layer(encoder_id: str, layer: int | None) -> str:
+    """Id of an encoder that is cut off behind one of its layers.
+
+    No name of timm or open_clip holds an ``@``, and no scheme is called ``layer…``.
+
+    Args:
+        encoder_id: The whole encoder.
+        layer: Number of the layer, from 1; None leaves the encoder whole.
+
+    Returns:
+        The id.
+
+    Example:
+        >>> with_layer("demo:jepa-tiny", 2)
+        'demo:jepa-tiny@layer2'
+    """
+    return encoder_id if layer is None else f"{encoder_id}@layer{layer}"
+
+
+def split_layer(encoder_id: str) -> tuple[str, int | None]:
+    """The whole encoder's id, and the layer behind which an id cuts it off; the inverse of ``with_layer``.
+
+    Args:
+        encoder_id: Any encoder id.
+
+    Returns:
+        The id of the whole encoder, and the number of the layer or None.
+
+    Example:
+        >>> split_layer("file:w.safetensors@timm:vit_tiny_patch16_224@layer3")
+        ('file:w.safetensors@timm:vit_tiny_patch16_224', 3)
+    """
+    found = _LAYER.fullmatch(encoder_id)
+    return (found[1], int(found[2])) if found else (encoder_id, None)
+
+
+def layer_digest(whole: str, layer: int, pooling: str) -> str:
+    """Digest of an encoder that is cut off behind one of its layers.
+
+    Args:
+        whole: Digest of the whole encoder's weights.
+        layer: Number of the layer.
+        pooling: How the layer's features are pooled.
+
+    Returns:
+        Hex digest.
+    """
+    return hashlib.blake2b(f"{whole} layer {layer} {pooling}".encode(), digest_size=16).hexdigest()
 
 
 def parse(encoder_id: str) -> EncoderId:
     """Take an id apart and make sure that it is known.
 
     Args:
-        encoder_id: ``scheme:name``, or a bare name that only one library can mean.
+        encoder_id: ``scheme:name``, or a bare name that only one library can mean; with ``@layer<l>`` behind it, the
+            encoder cut off behind layer l.
 
     Returns:
         Its parts; a timm name is completed with the default tag.
 
     Raises:
-        EncoderError: Nothing has that name; says the three closest.
+        EncoderError: Nothing has that name, with the three closest; or it names two layers.
     """
     text = encoder_id.strip()
+    whole, layer = split_layer(text)
+    if layer is not None and not _is_file(text):
+        identity = parse(whole)
+        if identity.layer is not None:
+            raise EncoderError(f"{text} names two layers.")
+        return replace(identity, layer=layer)
     scheme, colon, name = text.partition(":")
     if scheme == "file" and name:
         return _parse_file(name)
@@ -95,6 +158,11 @@ def _likeness(typed: str, name: str) -> float:
 def _words(text: str) -> list[str]:
     """Runs of letters and runs of digits, in lower case."""
     return re.findall(r"[a-z]+|[0-9]+", text.lower())
+
+
+def _is_file(text: str) -> bool:
+    """Whether an id names a file as it stands, whose name ends as that of a layer."""
+    return text.startswith("file:") and Path(text.removeprefix("file:")).expanduser().is_file()
 
 
 def _parse_file(name: str) -> EncoderId:

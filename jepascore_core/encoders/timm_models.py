@@ -56,6 +56,21 @@ def weights_source(name: str) -> WeightsSource:
     return WeightsSource(f"timm:{name}", config.hf_hub_id, filenames, config.url or None)
 
 
+def skeleton(name: str) -> nn.Module:
+    """Build the network alone, without its classifier.
+
+    Args:
+        name: A canonical name.
+
+    Returns:
+        The module, on the default device; on ``meta`` nothing is allocated.
+
+    Raises:
+        EncoderError: timm cannot build it.
+    """
+    return _create({"model_name": name, "num_classes": 0})
+
+
 def build(name: str, *, weights: Path | None, input_size: int | None = None) -> Parts:
     """Build an encoder from a file of weights, or with random ones.
 

@@ -21,6 +21,7 @@ from jepascore_core.files import write_json
 from jepascore_core.jobs.children import command_line, reap, start_child
 from jepascore_core.jobs.costs import Estimate, break_off, estimates, forget
 from jepascore_core.jobs.job_file import ENDED, FOLDER, STATES, Job, JobFile, judged, read_job, read_jobs
+from jepascore_core.jobs.sensitivity_request import SensitivityRequest
 from jepascore_core.jobs.theory_request import TheoryRequest
 from jepascore_core.processes import HOST, identity, is_alive
 from jepascore_core.store.progress import read_progress
@@ -33,6 +34,7 @@ __all__ = [
     "Estimate",
     "Job",
     "JobFile",
+    "SensitivityRequest",
     "TheoryRequest",
     "cancel",
     "demo_requests",
@@ -43,6 +45,7 @@ __all__ = [
     "resume",
     "start",
     "start_demo",
+    "start_sensitivity",
     "start_theory",
 ]
 
@@ -104,6 +107,24 @@ def start_theory(request: TheoryRequest, *, runs_dir: str | Path | None = None) 
     return _start("theory", ["theory", *request.to_argv()], runs_home(runs_dir), request.to_json())
 
 
+def start_sensitivity(request: SensitivityRequest, *, runs_dir: str | Path | None = None) -> Job:
+    """Score what an experiment lacks, one run after the other, in a process of its own.
+
+    Args:
+        request: Which experiment, of which run.
+        runs_dir: Where runs lie.
+
+    Returns:
+        The job; at work.
+
+    Raises:
+        RunError: The process cannot be started.
+    """
+    home = runs_home(runs_dir)
+    argv = request.to_argv()
+    return _start("sensitivity", ["sensitivity", *argv], home, request.to_json())
+
+
 def resume(job: Job, *, runs_dir: str | Path | None = None) -> Job:
     """Start what a job that has ended was asked for once more; what it stored is not done again.
 
@@ -120,6 +141,8 @@ def resume(job: Job, *, runs_dir: str | Path | None = None) -> Job:
     dismiss(job)
     if job.kind == "theory":
         return start_theory(TheoryRequest.from_json(job.request or {}), runs_dir=runs_dir)
+    if job.kind == "sensitivity":
+        return start_sensitivity(SensitivityRequest.from_json(job.request or {}), runs_dir=runs_dir)
     if job.request:
         return start(RunRequest.from_json(job.request), runs_dir=runs_dir)
     return start_demo(runs_dir=runs_dir)

@@ -29,14 +29,14 @@ class Job:
 
     Attributes:
         path: Its JSON file.
-        kind: ``score``, ``demo`` or ``theory``.
+        kind: ``score``, ``demo``, ``sensitivity`` or ``theory``.
         argv: Its command line.
         pid: Its process, or None before there is one.
         state: One of ``STATES``.
         runs: Folder names of the runs that it has written to.
         message: What a person should know, or "".
         started: When, ISO 8601 in UTC.
-        request: What it scores, for ``score``; which experiments it runs, for ``theory``.
+        request: What it scores, for ``score`` and ``sensitivity``; which experiments it runs, for ``theory``.
         host: Its machine.
         process: Which life of ``pid`` it is.
         done: Experiments that are there, for ``theory``.

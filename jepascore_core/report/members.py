@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jepascore_core import store
+from jepascore_core.corrupted_id import innermost
 from jepascore_core.naming import distinct_names, input_side
 from jepascore_core.plots import dataset_colours
 from jepascore_core.store import Run, ScoreRule
@@ -40,7 +41,7 @@ class Member:
     @property
     def folders(self) -> list[str]:
         """Folders of this machine that a text of the run may name, which are nobody else's business."""
-        _, _, source = str(self.run.meta["dataset"]["id"]).partition(":")
+        _, _, source = innermost(str(self.run.meta["dataset"]["id"])).partition(":")
         return [str(self.run.path.parent), str(Path.home()), *([source] if Path(source).is_absolute() else [])]
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jepascore_core.datasets import expand, load_dataset
+from jepascore_core.datasets import at_hand, load_dataset
 from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.datasets.images import thumbnail
 from jepascore_core.devices import lock_of, resolve_device
@@ -39,7 +39,6 @@ _WARM_UP_S = 1.0  # of batches that do not count; at least one
 _MEASURED_S = 2.0  # of batches that do; at least one
 _ENOUGH_S = 5.0  # a batch that takes longer is broken off, and reckoned from the share that is done
 _TYPICAL_S = 2.0  # its first seconds are not typical of it
-_AT_HAND = ("demo", "folder", "parquet")  # datasets that are listed without a download
 _NOISE_IMAGES = 64
 
 
@@ -91,7 +90,7 @@ def _refuse(device: torch.device, holder: str) -> NoReturn:
 
 def _first_images(request: RunRequest, encoder: Encoder) -> tuple[Dataset, Sequence[Item], int | None]:
     """What to measure with, and how many images a run would have."""
-    if expand(request.dataset_id).startswith(tuple(f"{kind}:" for kind in _AT_HAND)):
+    if at_hand(request.dataset_id):
         dataset = load_dataset(request.dataset_id)
         items = plan(dataset, request)
         return dataset, items, len(items)

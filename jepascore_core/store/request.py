@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jepascore_core.corrupted_id import take_apart
 from jepascore_core.errors import RunError
 
 if TYPE_CHECKING:  # the store imports this module, and does without torch
@@ -185,7 +186,11 @@ def absolute_id(dataset_id: str) -> str:
     Example:
         >>> absolute_id("folder:/data/cats/../birds/"), absolute_id("demo:photos")
         ('folder:/data/birds', 'demo:photos')
+        >>> absolute_id("corrupted:blur:3:folder:/data/cats/../birds")
+        'corrupted:blur:3:folder:/data/birds'
     """
+    if parts := take_apart(dataset_id):
+        return dataset_id.removesuffix(parts[2]) + absolute_id(parts[2])
     kind, _, rest = dataset_id.partition(":")
     return f"{kind}:{Path(rest).expanduser().resolve()}" if kind in ("folder", "parquet") else dataset_id
 
@@ -202,7 +207,11 @@ def short_name(identifier: str) -> str:
     Example:
         >>> short_name("folder:/data/birds/"), short_name("hf:org/set:test"), short_name("parquet:a/b.parquet")
         ('birds', 'set:test', 'b')
+        >>> short_name("corrupted:blur:3:folder:/data/birds")
+        'birds, blur 3'
     """
+    if (parts := take_apart(identifier)) and parts[2]:
+        return f"{short_name(parts[2])}, {parts[0]} {parts[1]}"
     rest = identifier.partition(":")[2] or identifier
     return re.split(r"[/\\]", rest.rstrip("/\\"))[-1].removesuffix(".parquet") or rest
 

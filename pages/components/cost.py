@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from jepascore_core import jobs, store
+from jepascore_core.corrupted_id import innermost
 from jepascore_core.jobs import Estimate
 from jepascore_core.store.request import RunRequest
 from pages.components import encode, live
@@ -69,7 +70,8 @@ def _told(found: Sequence[Estimate], images: Mapping[str, int | None]) -> str:
 def _images(request: RunRequest) -> int | None:
     """Images that a request would score; None where only a download would tell."""
     dataset_id = request.dataset_id
-    if dataset_id.startswith(("demo:", "folder:", "parquet:")) or Path(dataset_id).is_absolute():
+    clean = innermost(dataset_id)
+    if clean.startswith(("demo:", "folder:", "parquet:")) or Path(clean).is_absolute():
         return encode.sample_size(dataset_id, request.per_class, request.limit, request.classes)
     for run in store.list_runs():
         asked = run.meta.get("request", {}).get("dataset_id")

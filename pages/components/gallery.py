@@ -21,7 +21,7 @@ class Row:
         title: Name of the line, from data or ours; shown as plain text.
         note: Muted text beneath the title.
         groups: One frame a column, as ``store.extremes`` returns it; it may also have ``badge``, shown in place of
-            the score, and ``note``, told with the other facts.
+            the score, ``note``, told with the other facts, and ``run`` where images of a line are of several runs.
         run: Folder name of the run the images belong to.
     """
 
@@ -91,5 +91,8 @@ def gallery(
 
 def _line(row: Row) -> dict[str, Any]:
     """A row as the browser wants it."""
-    cells = [[tiles.tile(row.run, dict(image), unit=row.unit) for _, image in group.iterrows()] for group in row.groups]
+    cells = [
+        [tiles.tile(image.get("run", row.run), dict(image), unit=row.unit) for _, image in group.iterrows()]
+        for group in row.groups
+    ]
     return {"title": row.title, "note": row.note, "cells": cells}

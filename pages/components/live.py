@@ -129,6 +129,8 @@ def title(job: Job) -> str:
         return f"Theory lab · {asked.get('objective', '')}, d = {dims}; N = {samples}"
     if job.kind == "demo" or not job.request:
         return "The demo"
+    if job.kind == "sensitivity":
+        return f"{str(job.request.get('experiment', '')).capitalize()} of {job.request.get('run', '')}"
     return f"{short_name(job.request['encoder_id'])} · {short_name(job.request['dataset_id'])}"
 
 

@@ -1,7 +1,7 @@
 """Everything that a page reads, cached. A cache entry is as old as the run's folder, so that live runs stay live."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import comparison, curating, mapping, outliers, store, views
+from jepascore_core import comparison, curating, mapping, outliers, sensitivity, store, views
 from jepascore_core import readiness as assessing
 from jepascore_core.agreement import Overlap
 from jepascore_core.brightness import brightness as brightness_of
@@ -18,8 +18,10 @@ from jepascore_core.curating import Candidates, Searched
 from jepascore_core.curation import Trials
 from jepascore_core.mapping import Points
 from jepascore_core.naming import distinct_names
-from jepascore_core.outliers import Evaluation, Judged, OutlierError, Rows, Sweeps
+from jepascore_core.outliers import Evaluation, Judged, OutlierError, Rows, Sweeps, method_named, rows_of
 from jepascore_core.readiness import Readiness
+from jepascore_core.sensitivity import experiments, facts
+from jepascore_core.sensitivity.experiments import Dose
 from jepascore_core.separation import Separation
 from jepascore_core.separation import separation as measure
 from jepascore_core.store import Common, Ranking, Run, RunGaussian, ScoreRule, Tag
@@ -257,6 +259,39 @@ def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
     return _brightness(str(run.path), version(run), n)
 
 
+def doses(run: Run, found: Mapping[Dose, Run], methods: Sequence[str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Dose-response of a clean run and its corrupted ones, a line each; see ``sensitivity.dose_response``."""
+    names = tuple(methods)
+    asked = tuple((dose, *_asked([other])[0]) for dose, other in found.items())
+    return _doses(str(run.path), version(run), asked, names)
+
+
+def left_out_classes(
+    run: Run, methods: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str], tuple[str, ...]]:
+    """Findings, means, what is not possible and notes of leaving one class out; see ``sensitivity.leave_one_out``."""
+    return _left_out_classes(str(run.path), version(run), tuple(methods))
+
+
+def label_noise(run: Run) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Findings of label noise, a line each; see ``sensitivity.label_noise``."""
+    return _label_noise(str(run.path), version(run))
+
+
+def layer_ids(encoder_id: str) -> list[str]:
+    """Ids of the layers of an encoder; see ``encoders.load.list_layers``."""
+    return _layer_ids(encoder_id)
+
+
+def over_depth(
+    inside: Mapping[int, Run], other: Mapping[int, Run], methods: Sequence[str], *, paired: bool
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Findings layer by layer, a line each; see ``sensitivity.over_depth``."""
+    both = [layer for layer in inside if layer in other]
+    asked = tuple((layer, _asked([inside[layer], other[layer]])) for layer in both)
+    return _over_depth(asked, tuple(methods), paired)
+
+
 def row(run: Run, key: str) -> dict:
     """Every column of one image; see ``store.row``."""
     return store.row(run, key)
@@ -367,6 +402,49 @@ def _run_map(asked: Asked, request: MapRequest) -> RunMap:
 def _map_points(asked: Asked, request: MapRequest, rule: ScoreRule, _found: RunMap) -> Points:
     rankings = [store.ranking(store.open_run(Path(path)), rule) for path, _ in asked]
     return mapping.scored_points(_found, rankings, comparable=rule.convention != "corrected")
+
+
+@st.cache_data(max_entries=64, show_spinner="Comparing clean and corrupted images…")
+def _doses(
+    path: str, version: str, asked: tuple[tuple[Dose, str, str], ...], methods: tuple[str, ...]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    run = store.open_run(Path(path))
+    clean, corrupted = experiments.paired_rows(run, {dose: store.open_run(Path(other)) for dose, other, _ in asked})
+    found, left_out = sensitivity.dose_response(clean, corrupted, wanted=[method_named(name) for name in methods])
+    return pd.DataFrame(facts.dose_facts(found)), left_out
+
+
+@st.cache_data(max_entries=32, show_spinner="Leaving each class out in turn…")
+def _left_out_classes(
+    path: str, version: str, methods: tuple[str, ...]
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str], tuple[str, ...]]:
+    rows = rows_of(store.open_run(Path(path)), most=experiments.MOST_ROWS)
+    found = sensitivity.leave_one_out(rows, wanted=[method_named(name) for name in methods])
+    return pd.DataFrame(facts.class_facts(found)), pd.DataFrame(facts.macro_facts(found)), found.left_out, found.notes
+
+
+@st.cache_data(max_entries=32, show_spinner="Shuffling labels…")
+def _label_noise(path: str, version: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    rows = rows_of(store.open_run(Path(path)), most=experiments.MOST_ROWS)
+    found, left_out = sensitivity.label_noise(rows)
+    return pd.DataFrame(facts.label_facts(found)), left_out
+
+
+@st.cache_data(max_entries=64, show_spinner="Looking at the encoder's layers…")
+def _layer_ids(encoder_id: str) -> list[str]:
+    from jepascore_core.encoders.load import list_layers  # comes with torch
+
+    return [identifier for identifier, _ in list_layers(encoder_id)]
+
+
+@st.cache_data(max_entries=32, show_spinner="Comparing layers…")
+def _over_depth(
+    asked: tuple[tuple[int, Asked], ...], methods: tuple[str, ...], paired: bool
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    sides = [{layer: store.open_run(Path(runs[side][0])) for layer, runs in asked} for side in (0, 1)]
+    rows = experiments.layer_rows(sides[0], sides[1])
+    found, left_out = sensitivity.over_depth(rows, paired=paired, wanted=[method_named(name) for name in methods])
+    return pd.DataFrame(facts.layer_facts(found)), left_out
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -8,7 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from jepascore_core import jobs, store
+from jepascore_core.corrupted_id import corrupted_id
 from jepascore_core.datasets import DATASETS, KINDS
+from jepascore_core.datasets.corruptions import CORRUPTIONS, SEVERITIES
 from jepascore_core.store.request import PRECISIONS, RunRequest
 from pages.components import cost
 from pages.components.guard import card, guard
@@ -40,7 +42,8 @@ def ask_for_runs() -> None:
             encoders = st.multiselect(
                 "Encoders", list(names), default=["demo:jepa-tiny"], format_func=lambda id: names.get(id, id),
                 accept_new_options=True, key="encoders", placeholder="Choose, or type an id",
-                help="A preset, or any `timm:…`, `open_clip:…` or `file:…` id; type it and press Enter.",
+                help="A preset, or any `timm:…`, `open_clip:…` or `file:…` id; type it and press Enter. "
+                "`@layer2` behind it scores the features behind its second layer.",
             )  # fmt: skip
             with st.popover("About the encoders", type="tertiary", icon=":material/list:"):
                 _preset_table()
@@ -50,8 +53,11 @@ def ask_for_runs() -> None:
                 accept_new_options=True, placeholder="Choose, or type folder:/path/to/images",
                 help="A known set, or `folder:…`, `parquet:…`, `hf:…`, `torchvision:…`; type it and press Enter.",
             )  # fmt: skip
-            with st.popover("About the datasets", type="tertiary", icon=":material/list:"):
-                _dataset_table()
+            with st.container(horizontal=True):
+                with st.popover("About the datasets", type="tertiary", icon=":material/list:"):
+                    _dataset_table()
+                with st.popover("Corrupt images", type="tertiary", icon=":material/blur_on:"):
+                    datasets += _corrupted(datasets)
         request = _sample()
         wanted = [replace(request, encoder_id=e, dataset_id=d) for e in encoders for d in datasets]
         with guard():
@@ -63,6 +69,17 @@ def ask_for_runs() -> None:
             if wanted and st.button("Measure again", type="tertiary", icon=":material/refresh:"):
                 jobs.forget(wanted)
                 st.rerun()
+
+
+def _corrupted(datasets: Sequence[str]) -> list[str]:
+    """Ids of the chosen datasets under the corruptions that are asked for, to be scored beside the clean ones."""
+    kinds = st.pills("Corruptions", list(CORRUPTIONS), selection_mode="multi", key="corruptions")
+    severities = st.pills("Severity", SEVERITIES, selection_mode="multi", default=[3], key="severities")
+    st.caption(
+        "Adds a run of each dataset, each kind and each severity, with the same images. "
+        "Sensitivity shows whether the score notices."
+    )
+    return [corrupted_id(kind, severity, d) for d in datasets for kind in kinds for severity in sorted(severities)]
 
 
 def _sample() -> RunRequest:

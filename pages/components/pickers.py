@@ -8,6 +8,7 @@ import streamlit as st
 from jepascore_core import store
 from jepascore_core.naming import dataset_name as dataset_name
 from jepascore_core.naming import encoder_name as encoder_name
+from jepascore_core.naming import is_variant
 from jepascore_core.naming import rule_name as rule_name
 from jepascore_core.naming import score_title as score_title
 from jepascore_core.plots import dataset_colours
@@ -73,9 +74,10 @@ def colours(runs: Sequence[Run]) -> dict[str, str]:
 def latest_family(runs: Sequence[Run]) -> list[Run]:
     """Runs of the encoder that was used last, one a dataset, oldest first: a fair first comparison.
 
-    Controls with random weights come first only where there is nothing else.
+    Controls with random weights, corrupted images and layers come first only where there is nothing else.
     """
-    trained = [run for run in runs if not is_control(run)] or list(runs)
+    plain = [run for run in runs if not is_variant(run)] or list(runs)
+    trained = [run for run in plain if not is_control(run)] or plain
     same = [run for run in trained if run.meta["encoder"]["digest"] == trained[0].meta["encoder"]["digest"]]
     newest: dict[str, Run] = {}
     for run in same:

@@ -81,6 +81,7 @@ def next_steps(*, have_runs: bool) -> None:
         ("pages/compare_encoders.py", "Compare encoders", "Do two encoders find the same images strange?"),
         ("pages/outliers.py", "Outliers", "Which method tells unusual images from usual ones?"),
         ("pages/map.py", "Map", "Which images lie together for the encoder."),
+        ("pages/sensitivity.py", "Sensitivity", "Does the score notice blur, a strange class, a wrong label?"),
         ("pages/score_images.py", "Score images", "Your own folder, or one picture dropped in."),
         ("pages/curation.py", "Curation", "Is keeping images by score better than keeping as many at random?"),
         ("pages/readiness.py", "Readiness", "How an encoder takes to a domain, beside runs it is at home in."),

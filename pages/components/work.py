@@ -54,8 +54,9 @@ def _draw_stopped(ended: Sequence[Job], busy: Collection[str]) -> None:
 
 
 def _can_go_on(job: Job) -> bool:
-    """Whether a job was stopped with something left that no run's folder tells: the demo's later runs, or all."""
-    return job.state in ("cancelled", "interrupted") and (job.kind == "demo" or not job.runs)
+    """Whether a job was stopped with something left that no run's folder tells: later runs of several, or all."""
+    several = job.kind in ("demo", "sensitivity")
+    return job.state in ("cancelled", "interrupted") and (several or not job.runs)
 
 
 def draw_resumable(job: Job) -> None:
