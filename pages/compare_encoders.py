@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages.components import compare, compare_choice, compare_scatter, live, loaders, selection_bar
-from pages.components.guard import card, page
+from pages.components.guard import card, guard, page
 from pages.components.inspector import open_image, reopen
 from pages.components.opening import runs_to_explore
 
@@ -12,7 +12,10 @@ with page(
     "Do two encoders find the same images likely and strange? Figure 1 of the paper says so of its extremes; "
     "here it is a number beside chance.",
 ):
-    groups = compare_choice.comparable(runs_to_explore())
+    runs = runs_to_explore()
+    groups = compare_choice.comparable(runs)
+    with guard():
+        compare_choice.offer_twins(runs)
     if not groups:
         compare_choice.nothing_to_compare()
         st.stop()

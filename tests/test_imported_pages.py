@@ -46,6 +46,11 @@ HOMES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JEPASCORE_DEMO", "0")
+
+
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = files(tmp_path_factory.mktemp("files"))

@@ -722,6 +722,16 @@ def test_start_runs_a_process_and_its_results_appear(monkeypatch: pytest.MonkeyP
     assert len(data["rows"][0]["cells"][0]) == 5
 
 
+def test_two_trained_encoders_are_offered_where_there_are_only_controls(on_filled: None, monkeypatch):
+    asked: list[RunRequest] = []
+    monkeypatch.setattr(jobs, "start", asked.append)
+    at = check(opened("Compare encoders", dataset="digits"))
+    at.button(key="twins").click().run()
+    assert [(request.encoder_id, request.dataset_id) for request in asked] == [
+        ("demo:jepa-small", "demo:photos"), ("demo:jepa-small-vicreg", "demo:photos")
+    ]  # fmt: skip
+
+
 def test_a_failed_job_says_why_and_can_be_dismissed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("JEPASCORE_DEMO", "0")
     job = jobs.start(RunRequest("demo:jepa-tiny", "folder:/no/<such>/folder"))

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from jepascore_core import jobs
 from jepascore_core.comparison import FIRST_N
-from jepascore_core.store import Common, Run, ScoreRule, encoder_of, same_dataset
+from jepascore_core.store import Common, Run, RunRequest, ScoreRule, encoder_of, same_dataset
 from pages.components import pickers
 from pages.components.captions import caption
 from pages.components.guard import card
@@ -15,6 +16,7 @@ from pages.components.text import count, listed, md, plural
 COUNTS = (1, 2, 3, 5, 7, 10, 20, 50, 100, 200)  # images at each end of a class
 MOST_ENCODERS = 6
 FIRST_ENCODERS = 4
+TWINS = ("demo:jepa-small", "demo:jepa-small-vicreg")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,23 @@ def nothing_to_compare() -> None:
         if st.button("Choose an encoder and images"):
             st.switch_page("pages/score_images.py")
         st.space("small")
+
+
+def offer_twins(runs: Sequence[Run]) -> None:
+    """Where no dataset has two trained encoders: a button that scores the demo's photographs under two."""
+    trained = [run for run in runs if not pickers.is_control(run)]
+    if any(len({encoder_of(run) for run in group}) > 1 for group in same_dataset(trained)) or not trained:
+        return
+    with card("twins"), st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            "**Only controls to compare with so far.** :gray[jepa-small and jepa-small-vicreg were trained on the same "
+            "images with two objectives.]",
+            width="stretch",
+        )
+        if st.button("Score the demo’s photographs under both", icon=":material/play_arrow:", key="twins"):
+            for encoder in TWINS:
+                jobs.start(RunRequest(encoder, "demo:photos"))
+            st.switch_page("pages/score_images.py")
 
 
 def choose(groups: Mapping[str, list[Run]]) -> Choice:
