@@ -1,15 +1,54 @@
-"""What a request may reach: files below the folders of ``JEPASCORE_DATA_ROOTS``, where it is set.
+"""What is allowed: which files a request may reach, and whether it may change anything.
 
-``SECURITY.md`` says what this guards against, and what it does not.
+The settings are ``JEPASCORE_DATA_ROOTS`` and ``JEPASCORE_READ_ONLY``; ``SECURITY.md`` says what they guard against and
+what not.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from jepascore_core.errors import JepaScoreError
+from jepascore_core.errors import JepaScoreError, RunError
 
+READ_ONLY = "JEPASCORE_READ_ONLY"
 DATA_ROOTS = "JEPASCORE_DATA_ROOTS"
 OUTSIDE = f"This path leads outside the folders that {DATA_ROOTS} allows."
+
+_owners = 0  # blocks of ``as_owner`` that are open in this process
+
+
+def read_only() -> bool:
+    """Whether nobody may change anything here: ``JEPASCORE_READ_ONLY`` is set, and this is not the command line.
+
+    Returns:
+        True for any value of the setting but "" and ``0``, outside ``as_owner``.
+    """
+    return not _owners and os.environ.get(READ_ONLY, "") not in ("", "0")
+
+
+def owner_only(deed: str) -> None:
+    """Refuse to change anything for a visitor; whatever starts, stops, writes or downloads calls it first.
+
+    Args:
+        deed: What only the owner may do, such as ``start a run``.
+
+    Raises:
+        RunError: This is a read-only dashboard.
+    """
+    if read_only():
+        raise RunError(f"This dashboard is read-only ({READ_ONLY}): only its owner can {deed}, on the command line.")
+
+
+@contextlib.contextmanager
+def as_owner() -> Iterator[None]:
+    """Work as the owner of the machine for the length of a block, as the command line does: nothing is refused."""
+    global _owners
+    _owners += 1
+    try:
+        yield
+    finally:
+        _owners -= 1
 
 
 def data_roots() -> tuple[str, ...] | None:

@@ -2,13 +2,19 @@
 
 import streamlit as st
 
-from pages.components import import_results, live, one_image, work
+from jepascore_core.allowed import read_only
+from pages.components import import_results, live, one_image, words, work
 from pages.components.guard import guard, page
 from pages.components.inspector import open_image
 from pages.components.new_run import ask_for_runs
 
 with page("Score images", "Point an encoder at some images. Each run is its own process: close this page, it goes on."):
     live.start_demo_once()
+    if read_only():
+        words.read_only("Runs are started by the owner of this dashboard. Those at work and the newest results:")
+        open_image()
+        live.live(work.draw)
+        st.stop()
     names = ["Score a dataset", "Try one image", "Import results"]
     runs_tab, image_tab, import_tab = st.tabs(names, key="tab", on_change="rerun")
     if runs_tab.open:

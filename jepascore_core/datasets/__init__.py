@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from jepascore_core.allowed import check_path, may_reach
+from jepascore_core.allowed import check_path, may_reach, read_only
 from jepascore_core.corrupted_id import corrupted_id, innermost
 from jepascore_core.datasets.base import UNLABELLED, Dataset, Item, sample
 from jepascore_core.datasets.keys import printable
@@ -34,7 +34,8 @@ def load_dataset(dataset_id: str, *, download: bool = True) -> Dataset:
         dataset_id: ``folder:<path>``, ``parquet:<path>``, ``hf:<owner>/<repository>[/<configuration>][:<split>]``,
             ``torchvision:<Name>[:<split>]``, ``demo:<name>``, an alias of ``DATASETS``, the path of a folder or
             Parquet file that exists, or ``corrupted:<kind>:<severity>:`` and any of these.
-        download: False opens only what is on this machine and asks nothing of the network.
+        download: False opens only what is on this machine and asks nothing of the network, as in a read-only
+            dashboard.
 
     Returns:
         The dataset; nothing but its list of images has been read.
@@ -43,6 +44,7 @@ def load_dataset(dataset_id: str, *, download: bool = True) -> Dataset:
         DatasetError: Unknown, missing, not allowed, gated, offline, empty or damaged; the message says what to do.
     """
     kind, _, rest = expand(dataset_id).partition(":")
+    download = download and not read_only()
     if not rest:
         raise DatasetError(f"{kind}: needs a name or path after the colon.")
     if kind == "demo":

@@ -185,6 +185,25 @@ def open_run(path_or_name: str | Path, runs_dir: str | Path | None = None) -> Ru
     raise RunError(f"There is no run {path.name!r} in {candidates[0].parent}.")
 
 
+def named_run(name: str) -> Run:
+    """Open a run of the usual runs folder by its name, which may come from an address or a file: no path leads out.
+
+    Args:
+        name: As ``Run.name`` gives it.
+
+    Returns:
+        The run.
+
+    Raises:
+        RunError: There is no such run.
+    """
+    home = runs_home()
+    with contextlib.suppress(OSError, ValueError):
+        if name and name[0] != "." and Path(name).name == name and _is_run(home / name):
+            return read_run(home / name)
+    raise RunError("There is no such run in the runs folder; it may have been moved or removed.")
+
+
 def read_run(folder: Path) -> Run:
     """Read a run's folder, whatever state it is in.
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from jepascore_core.comparison import FIRST_N
 from jepascore_core.store import Common, Run, ScoreRule, encoder_of, same_dataset
-from pages.components import pickers
+from pages.components import pickers, words
 from pages.components.captions import caption
 from pages.components.guard import card
 from pages.components.text import count, listed, md, plural
@@ -56,8 +56,7 @@ def nothing_to_compare() -> None:
         st.space("small")
         st.markdown("**No dataset has been scored by two encoders yet**", text_alignment="center")
         st.caption("Score the same images with another encoder, or with random weights for a control.")
-        if st.button("Choose an encoder and images"):
-            st.switch_page("pages/score_images.py")
+        words.choose_images()
         st.space("small")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from jepascore_core import jobs, store
+from jepascore_core.allowed import read_only
 from jepascore_core.jobs import Job
 from jepascore_core.store import Run
 from jepascore_core.store.request import short_name
@@ -17,8 +18,9 @@ POLL_S = 1.5
 
 
 def start_demo_once() -> None:
-    """Score the demo when there is nothing at all to show, unless ``JEPASCORE_DEMO=0``."""
-    if os.environ.get("JEPASCORE_DEMO", "1") != "0" and not store.list_runs() and not scoring_jobs():
+    """Score the demo when there is nothing at all to show, unless ``JEPASCORE_DEMO=0`` or read-only."""
+    wanted = os.environ.get("JEPASCORE_DEMO", "1") != "0" and not read_only()
+    if wanted and not store.list_runs() and not scoring_jobs():
         jobs.start_demo()
 
 
@@ -138,7 +140,7 @@ def current_run(job: Job) -> Run | None:
     """The run that a job works on now: the newest it has named."""
     for name in reversed(job.runs):
         try:
-            return store.open_run(name)
+            return store.named_run(name)
         except Exception:
             continue
     return None

@@ -14,7 +14,7 @@ from pages.components.guard import card
 from pages.components.inspector import draw_score, places
 from pages.components.leverage import draw_leverage
 from pages.components.text import below, md, significant
-from pages.components.vectors import IMAGE_TYPES, square
+from pages.components.vectors import IMAGE_TYPES, MOST_UPLOAD_MB, square
 
 VECTORS = 6
 
@@ -27,7 +27,10 @@ def draw() -> None:
         return
     with card("drop"):
         left, middle, right = st.columns([4, 3, 2], gap="medium")
-        dropped = left.file_uploader("An image", type=IMAGE_TYPES, key="one_image", help="It stays on this machine.")
+        dropped = left.file_uploader(
+            "An image", type=IMAGE_TYPES, key="one_image", max_upload_size=MOST_UPLOAD_MB,
+            help="It stays on this machine.",
+        )  # fmt: skip
         labels = pickers.by_label(runs)
         first = list(labels.values()).index(pickers.latest_family(runs)[0])
         run = labels.get(

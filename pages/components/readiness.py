@@ -13,7 +13,7 @@ from jepascore_core.naming import distinct_names
 from jepascore_core.plots import SCORE_AXIS
 from jepascore_core.readiness import Beside, Readiness
 from jepascore_core.store import Run, ScoreRule, encoder_of, same_dataset
-from pages.components import pickers
+from pages.components import pickers, words
 from pages.components.captions import caption, chart
 from pages.components.curves import drawn_curves
 from pages.components.guard import card
@@ -56,8 +56,7 @@ def nothing_to_compare() -> None:
         st.space("small")
         st.markdown("**No encoder has scored two datasets yet**", text_alignment="center")
         st.caption("Score images that the encoder should be at home with, and images of your domain.")
-        if st.button("Choose an encoder and images"):
-            st.switch_page("pages/score_images.py")
+        words.choose_images()
         st.space("small")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from jepascore_core import jobs, store
+from jepascore_core.allowed import read_only
 from jepascore_core.datasets.corruptions import CORRUPTIONS, SEVERITIES
 from jepascore_core.encoders.names import split_layer
 from jepascore_core.errors import JepaScoreError
@@ -23,10 +24,12 @@ def draw(choice: Choice) -> None:
     """The form of an experiment that needs runs of its own; jobs that stopped half-way."""
     if choice.view == sensitivity_choice.CORRUPTIONS:
         _jobs("corruptions")
-        _ask_for_corruptions(choice)
+        if not read_only():
+            _ask_for_corruptions(choice)
     elif choice.view == sensitivity_choice.LAYERS and choice.other is not None:
         _jobs("layers")
-        _ask_for_layers(choice)
+        if not read_only():
+            _ask_for_layers(choice)
 
 
 def _jobs(experiment: str) -> None:
@@ -48,7 +51,7 @@ def _at_work(job: Job) -> None:
         st.caption(
             f"{md(live.title(job))}: being scored now, one run after the other. Points appear as each is finished."
         )
-        if st.button("Cancel", key=f"cancel_{job.id}", type="tertiary"):
+        if not read_only() and st.button("Cancel", key=f"cancel_{job.id}", type="tertiary"):
             jobs.cancel(job)
             st.rerun()
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pandas as pd
 import streamlit as st
 
+from jepascore_core.allowed import read_only
 from jepascore_core.datasets.corruptions import STRENGTHS
 from jepascore_core.encoders.names import split_layer
 from jepascore_core.errors import JepaScoreError
@@ -42,7 +43,7 @@ def draw_corruptions(choice: Choice) -> None:
         _nothing(
             "No corrupted images have been scored yet",
             "Each image is compared with itself under blur, noise, JPEG and a box that covers a part of it. "
-            "Start below; points appear as each run is finished.",
+            + ("" if read_only() else "Start below; points appear as each run is finished."),
         )
         return
     with _calm("Nothing can be compared"):

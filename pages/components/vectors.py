@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from jepascore_core.allowed import read_only
 from jepascore_core.datasets.images import open_image
 from jepascore_core.errors import JepaScoreError
 from jepascore_core.naming import is_imported, origin
@@ -25,6 +26,7 @@ from pages.components.text import below, count, md, number, significant
 if TYPE_CHECKING:
     from jepascore_core.encoders.encoder import Encoder
 
+MOST_UPLOAD_MB = 25  # one photograph
 IMAGE_TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"]
 LEAST_CLOUD = 3  # embeddings that span a plane
 PLANES = ("Among the run’s images", "The path alone")
@@ -123,8 +125,11 @@ def source_or_upload(run: Run, row: dict[str, Any]) -> Source | None:
             return None
         st.markdown("**The source image is not at hand.** Its score and spectrum are stored and shown below.")
         st.caption(reason)
+        if read_only():
+            return None
         dropped = st.file_uploader(
-            "Drop the image here to see its singular vectors", type=IMAGE_TYPES, key="source_upload"
+            "Drop the image here to see its singular vectors", type=IMAGE_TYPES, key="source_upload",
+            max_upload_size=MOST_UPLOAD_MB,
         )  # fmt: skip
     return Source(open_image(dropped.getvalue()), brought=True) if dropped else None
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 import streamlit as st
 
 from jepascore_core import jobs
+from jepascore_core.allowed import read_only
 from jepascore_core.distribution_plots import histogram_plot
 from jepascore_core.jobs import Job
 from jepascore_core.store import Run, ScoreRule
@@ -65,6 +66,8 @@ def draw_resumable(job: Job) -> None:
         left, middle, right = st.columns([7, 1, 1], vertical_alignment="center")
         behind = f" after {count(job.done)} of {plural(job.planned, 'experiment')}" if job.planned else ""
         left.markdown(f"**{md(live.title(job))}** :gray[{job.state}{behind}. {md(job.message)}]")
+        if read_only():
+            return
         resumed = middle.button("Resume", key=f"again_{job.id}", width="stretch")
         if resumed or right.button("Dismiss", key=f"dismiss_{job.id}", width="stretch"):
             if resumed:
@@ -80,7 +83,7 @@ def draw_at_work(job: Job) -> None:
         left, right = st.columns([8, 1], vertical_alignment="center")
         with left:
             live.draw_progress(job)
-        if right.button("Cancel", key=f"cancel_{job.id}", width="stretch"):
+        if not read_only() and right.button("Cancel", key=f"cancel_{job.id}", width="stretch"):
             jobs.cancel(job)
             st.rerun()
 
@@ -90,7 +93,7 @@ def draw_failed(job: Job) -> None:
     left, right = st.columns([8, 1], vertical_alignment="center")
     why = job.message or "it failed, and the log in the runs folder says why."
     left.error(f"**{md(live.title(job))}**: {md(why)}", icon=":material/error:")
-    if right.button("Dismiss", key=f"dismiss_{job.id}", width="stretch"):
+    if not read_only() and right.button("Dismiss", key=f"dismiss_{job.id}", width="stretch"):
         jobs.dismiss(job)
         st.rerun()
 
@@ -106,7 +109,7 @@ def _resumable(run: Run) -> None:
         left, right = st.columns([8, 1], vertical_alignment="center")
         behind = f"{count(progress.done + progress.failed)} of {plural(progress.planned, 'image')}"
         left.markdown(f"**{md(run.label)}** :gray[{progress.state} after {behind}. {md(progress.message)}]")
-        if right.button("Resume", key=f"resume_{run.name}", width="stretch"):
+        if not read_only() and right.button("Resume", key=f"resume_{run.name}", width="stretch"):
             jobs.start(run.request())
             st.rerun()
 
