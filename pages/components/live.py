@@ -12,7 +12,7 @@ from jepascore_core.store import Run
 from jepascore_core.store.request import short_name
 from pages.components import pickers
 from pages.components.guard import card, guard
-from pages.components.text import count, duration, md, number, plural
+from pages.components.text import count, duration, md, number, plural, public_md
 
 POLL_S = 1.5
 
@@ -89,7 +89,7 @@ def draw_progress(job: Job) -> None:
         return
     run = current_run(job)
     if run is None or job.state != "scoring":
-        st.markdown(f"**{md(title(job))}** :gray[{md(job.message or job.state)}]")
+        st.markdown(f"**{md(title(job))}** :gray[{public_md(job.message or job.state)}]")
         st.progress(0.0)
         return
     draw_run(run)
@@ -102,7 +102,7 @@ def _draw_theory(job: Job) -> None:
         facts.insert(0, f"{count(job.done)} of {plural(job.planned, 'experiment')}")
     if job.eta_s is not None:
         facts.append(f"about {duration(job.eta_s)} left")
-    st.markdown(f"**{md(title(job))}** :gray[{md(' · '.join(facts))}]")
+    st.markdown(f"**{md(title(job))}** :gray[{public_md(' · '.join(facts))}]")
     st.progress(min(1.0, job.done / max(1, job.planned)))
 
 

@@ -14,7 +14,7 @@ from jepascore_core.store import Run
 from jepascore_core.store.maps import MOST_IMAGES, MapRequest, RunMap
 from pages.components import loaders, pickers
 from pages.components.guard import guard
-from pages.components.text import duration, listed, md, plural
+from pages.components.text import duration, listed, md, plural, public_md
 
 PROJECTIONS = {"PCA": "pca", "UMAP": "umap"}
 NEIGHBOURS = ("5", "15", "50")
@@ -181,7 +181,7 @@ def _tell_problem(panel: Panel, problem: str) -> None:
         maps.forget(panel.request)
 
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f":material/info: UMAP of {md(panel.title)}: {md(problem)} Shown is PCA.", width="content")
+        st.caption(f":material/info: UMAP of {md(panel.title)}: {public_md(problem)} Shown is PCA.", width="content")
         if not read_only():
             st.button(
                 "Try again", key=f"again_{panel.title}", on_click=again, type="tertiary", icon=":material/refresh:"

@@ -13,7 +13,7 @@ from jepascore_core.store import ScoreRule
 from pages.components import loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.outliers_choice import Choice
-from pages.components.text import EMPTY, column, count, listed, md, number, plural
+from pages.components.text import EMPTY, column, count, listed, md, number, plural, public_md
 
 WAYS = {"holds": "lower\u00a0=\u00a0outlier", "inverted": "inverted", "undecided": "undecided"}
 _MEANT = {
@@ -70,15 +70,15 @@ def draw_methods(choice: Choice, found: Evaluation) -> None:
 
 def tell_warnings(found: Evaluation) -> None:
     """What a reader must know of rows and methods."""
-    told = [md(words) for words in found.warnings]
+    told = [public_md(words) for words in found.warnings]
     by_words: dict[str, list[str]] = {}
     for one in found.findings:
         for words in one.warnings:
             names = by_words.setdefault(words, [])
             if one.method.title not in names:
                 names.append(one.method.title)
-    told += [f"{md(listed(names))}: {md(words)}" for words, names in by_words.items()]
-    told += [f"{md(title)} is left out: {md(why)}." for title, why in found.left_out.items()]
+    told += [f"{md(listed(names))}: {public_md(words)}" for words, names in by_words.items()]
+    told += [f"{md(title)} is left out: {public_md(why)}." for title, why in found.left_out.items()]
     if told:
         with st.expander(f":material/info: {plural(len(told), 'note')} on rows and methods"):
             st.markdown("\n".join(f"- {words}" for words in told))

@@ -21,7 +21,7 @@ from pages.components.captions import caption, chart
 from pages.components.guard import card, guard
 from pages.components.inspector import headline, score_of, spectrum, without_picture
 from pages.components.leverage import SIDE, draw_leverage
-from pages.components.text import below, count, md, number, significant
+from pages.components.text import below, count, md, number, public_md, significant
 
 if TYPE_CHECKING:
     from jepascore_core.encoders.encoder import Encoder
@@ -116,7 +116,7 @@ def source_or_upload(run: Run, row: dict[str, Any]) -> Source | None:
     try:
         return Source(encode.source_image(run, row))
     except JepaScoreError as error:
-        reason = md(error)
+        reason = public_md(error)
     with card("missing", gap="xsmall"):
         if is_imported(run) and not encode.may_be_loaded(run):
             held = "score is" if is_given(run) else "score and spectrum are"
@@ -183,7 +183,7 @@ def draw_vectors(run: Run, source: Source, wanted: Vectors, rule: ScoreRule) -> 
     except JepaScoreError as error:
         if not is_imported(run):
             raise
-        st.caption(f":material/info: Singular vectors need the encoder. {md(error)}")
+        st.caption(f":material/info: Singular vectors need the encoder. {public_md(error)}")
         return
     if is_imported(run):
         st.caption(":material/info: The run was imported; the pictures show the encoder of its name as it is here.")

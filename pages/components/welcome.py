@@ -50,8 +50,8 @@ export default function (component) {
 _LAST = (
     "<li><b>Take along.</b> Select images and export them, or save a report: one file that opens anywhere.</li>"
     if read_only()
-    else "<li><b>Score your own.</b> <i>Score images</i> takes a folder, a Parquet file or a dataset of Hugging Face, and "
-    "a pretrained encoder.</li>"
+    else "<li><b>Score your own.</b> <i>Score images</i> takes a folder, a Parquet file or a dataset of Hugging Face, "
+    "and a pretrained encoder.</li>"
 )
 _WELCOME = st.components.v2.component("jepascore_welcome", html=_HTML.replace("{last}", _LAST), css=_STYLE, js=_SCRIPT)
 

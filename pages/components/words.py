@@ -6,7 +6,7 @@ from jepascore_core import jobs
 from jepascore_core.allowed import read_only as _read_only
 from pages.components import live
 from pages.components.guard import card
-from pages.components.text import md
+from pages.components.text import md, public_md
 
 _WITHOUT_RUNS = ("Score images", "Theory lab")
 
@@ -69,7 +69,7 @@ def nothing_yet() -> None:
         return
     for job in listed[:1]:
         if job.state == "failed":
-            st.error(md(job.message or "The last job failed."), icon=":material/error:")
+            st.error(public_md(job.message or "The last job failed."), icon=":material/error:")
     with card("empty", horizontal_alignment="center", gap="xsmall"):
         st.space("small")
         st.markdown("**No run to show yet**", text_alignment="center")

@@ -16,7 +16,7 @@ from pages.components.gallery import Row, gallery
 from pages.components.guard import card
 from pages.components.inspector import pick, reopen
 from pages.components.steady import steady
-from pages.components.text import count, md, plural
+from pages.components.text import count, md, plural, public_md, shown
 
 STOPPED = ("cancelled", "interrupted", "failed")
 
@@ -65,7 +65,7 @@ def draw_resumable(job: Job) -> None:
     with card(f"ended_{job.id}"):
         left, middle, right = st.columns([7, 1, 1], vertical_alignment="center")
         behind = f" after {count(job.done)} of {plural(job.planned, 'experiment')}" if job.planned else ""
-        left.markdown(f"**{md(live.title(job))}** :gray[{job.state}{behind}. {md(job.message)}]")
+        left.markdown(f"**{md(live.title(job))}** :gray[{job.state}{behind}. {public_md(job.message)}]")
         if read_only():
             return
         resumed = middle.button("Resume", key=f"again_{job.id}", width="stretch")
@@ -92,7 +92,7 @@ def draw_failed(job: Job) -> None:
     """Why a job failed."""
     left, right = st.columns([8, 1], vertical_alignment="center")
     why = job.message or "it failed, and the log in the runs folder says why."
-    left.error(f"**{md(live.title(job))}**: {md(why)}", icon=":material/error:")
+    left.error(f"**{md(live.title(job))}**: {public_md(why)}", icon=":material/error:")
     if not read_only() and right.button("Dismiss", key=f"dismiss_{job.id}", width="stretch"):
         jobs.dismiss(job)
         st.rerun()
@@ -108,7 +108,7 @@ def _resumable(run: Run) -> None:
     with card(f"stopped_{run.name}"):
         left, right = st.columns([8, 1], vertical_alignment="center")
         behind = f"{count(progress.done + progress.failed)} of {plural(progress.planned, 'image')}"
-        left.markdown(f"**{md(run.label)}** :gray[{progress.state} after {behind}. {md(progress.message)}]")
+        left.markdown(f"**{md(run.label)}** :gray[{progress.state} after {behind}. {public_md(progress.message)}]")
         if not read_only() and right.button("Resume", key=f"resume_{run.name}", width="stretch"):
             jobs.start(run.request())
             st.rerun()
@@ -137,4 +137,5 @@ def _results(run: Run, *, arriving: bool) -> None:
     failures = loaders.failures(run)
     if len(failures):
         with st.expander(f"{plural(len(failures), 'image')} could not be scored"):
+            failures["error"] = failures["error"].map(shown)
             st.dataframe(failures[["key", "error"]], hide_index=True, alt="Images without a score and why")
