@@ -1,5 +1,6 @@
 """Which method tells the images apart: chart, verdict, table and ROC curves."""
 
+import re
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from pages.components.captions import caption, chart
 from pages.components.outliers_choice import Choice
 from pages.components.text import EMPTY, column, count, listed, md, number, plural, public_md
 
+_HARMLESS = re.compile(r"[\w ,.·…()-]+")
 WAYS = {"holds": "lower\u00a0=\u00a0outlier", "inverted": "inverted", "undecided": "undecided"}
 _MEANT = {
     "holds": "a lower score means outlier",
@@ -188,10 +190,15 @@ def pick_against(choice: Choice) -> int:
     if len(names) == 1:
         return 0
     shown = pickers.current_one("against", names, names[0])
-    chosen = st.segmented_control(
-        "Against", names, default=names[0], key="against", bind="query-params", required=True,
-        label_visibility="collapsed",
-    )  # fmt: skip
+    if all(map(_HARMLESS.fullmatch, names)):
+        chosen = st.segmented_control(
+            "Against", names, default=names[0], key="against", bind="query-params", required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
+    else:  # the options of a list are plain text; a button would read them as Markdown
+        chosen = st.selectbox(
+            "Against", names, key="against", bind="query-params", label_visibility="collapsed", width=400
+        )
     return names.index(chosen if chosen in names else shown)
 
 
