@@ -30,7 +30,7 @@ MARKDOWN = {"body", "label", "help", "caption", "captions", "content", "text", "
 PLAIN = {"text_input", "text_area", "code", "arrow_data_frame", "plotly_chart", "vega_lite_chart"}
 LIVE = re.compile(
     r"(?<!\\)<(?:img|script|svg|a |/script|!--)|(?<!\\)\]\(javascript|(?<!\\)\$[xy]|(?<![\\\u2060]):material/bug"
-    r"|(?<!\\):(?:red|blue)\[|(?<!\\)!\[i\]"
+    r"|(?<!\\):(?:red|blue)\[|(?<!\\)!\[i\]|https?\\*:\\*/\\*/evil"
 )
 
 
@@ -110,3 +110,7 @@ def test_messages_on_pages_name_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_p
     ):
         assert str(tmp_path) not in public_md(text).replace("\\", "") and "/a/" not in public_md(text)
     assert public_md("<b> is gone") == r"\<b\> is gone"
+    for address in ("https://evil.invalid", "HTTP://x.y", "www.evil.invalid", "me@evil.invalid"):
+        assert "\u2060" in public_md(address)
+    for calm in ("https://huggingface.co/datasets/a/b", "demo:jepa-tiny@layer2", "file:…/a.pt@timm:vit.b"):
+        assert "\u2060" not in public_md(calm)

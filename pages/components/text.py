@@ -19,10 +19,16 @@ from jepascore_core.text import significant as significant
 
 _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 _SHORTCODE = re.compile(r":(?=[\w+\-/]+:)")
+# what becomes a link although it is escaped; our own messages name pages of the Hugging Face hub
+_ADDRESS = re.compile(
+    r"(?<=http)(?=://(?!huggingface\.co/))|(?<=https)(?=://(?!huggingface\.co/))|(?<=www)(?=\.)"
+    r"|(?<=[\w.+-])(?=@[\w-]+\.[\w-])",
+    re.IGNORECASE,
+)
 
 
 def md(text: object) -> str:
-    r"""Escape any text so that Markdown shows it as it is: no markup, no formula, no icon, no line break.
+    r"""Escape any text so that Markdown shows it as it is: no markup, formula, icon, link or line break.
 
     Example:
         >>> print(md("a*b"))
@@ -30,6 +36,7 @@ def md(text: object) -> str:
     """
     flat = " ".join(str(text).split())
     flat = _SHORTCODE.sub(":\u2060", flat)  # a word joiner keeps :cat: from becoming a picture
+    flat = _ADDRESS.sub("\u2060", flat)
     return _PUNCTUATION.sub(r"\\\1", flat)
 
 
