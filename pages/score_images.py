@@ -8,10 +8,16 @@ from pages.components.guard import guard, page
 from pages.components.inspector import open_image
 from pages.components.new_run import ask_for_runs
 
-with page("Score images", "Point an encoder at some images. Each run is its own process: close this page, it goes on."):
+QUESTION = (
+    "What is being scored here, and what came of it?"
+    if read_only()
+    else "Point an encoder at some images. Each run is its own process: close this page, it goes on."
+)
+
+with page("Score images", QUESTION):
     live.start_demo_once()
     if read_only():
-        words.read_only("Runs are started by the owner of this dashboard. Those at work and the newest results:")
+        words.read_only("Runs are started by the owner of this dashboard.")
         open_image()
         live.live(work.draw)
         st.stop()

@@ -644,8 +644,8 @@ def test_uploads_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     at.session_state["tab"] = "Try one image"
     assert check(at.run()).file_uploader[0].proto.max_upload_size_mb == 25
     at.session_state["tab"] = "Import results"
-    assert check(at.run()).file_uploader[0].proto.max_upload_size_mb == 100
-    assert st.get_option("server.maxUploadSize") == 100, "what a page offers the server must take, and no more"
+    assert check(at.run()).file_uploader[0].proto.max_upload_size_mb == 50
+    assert st.get_option("server.maxUploadSize") == 50, "what a page offers the server must take, and no more"
     write_json(run.path / "progress.json", read_json(run.path / "progress.json") | {"images_per_s": 1 / 2220})
     at.session_state["tab"] = "Try one image"
     at.run()

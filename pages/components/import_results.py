@@ -18,7 +18,7 @@ from pages.components import pickers
 from pages.components.guard import card, guard
 from pages.components.text import count, md, public_md
 
-MOST_MB = 100
+MOST_MB = 50  # what the server takes
 _MADE = "imported_run"
 _DIRECTIONS = {"in-distribution": "in", "outlier": "out"}
 
