@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import streamlit as st
+from streamlit import config
 
+from jepascore_core.allowed import read_only
+from pages.components.login import require_login
 from pages.components.warm import warm
 
 # torch comes later; beside a run at work its waiting threads would make a page take ten times as long
@@ -21,6 +24,11 @@ st.set_page_config(
     initial_sidebar_state=SIDEBAR_PX,
 )
 st.logo(str(HERE / "static/logo.svg"), size="large", icon_image=str(HERE / "static/mark.svg"))
+
+require_login()
+if read_only():
+    config.set_option("server.maxUploadSize", 0)  # also for one who asks the server and not the page
+    st.sidebar.caption(":material/lock: Read-only: look at everything, compare, export.")
 
 st.navigation({
     "Start": [

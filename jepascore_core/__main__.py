@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from jepascore_core.allowed import as_owner
 from jepascore_core.commands.app import app
 from jepascore_core.commands.printing import one_line
 from jepascore_core.errors import JepaScoreError
@@ -23,7 +24,8 @@ __all__ = ["app", "decisions", "files", "importing", "lists", "main", "runs", "s
 def main() -> None:
     """Run the command line; an error that we raise on purpose is one sentence on stderr."""
     try:
-        app()
+        with as_owner():  # who can type commands here can do anything
+            app()
     except JepaScoreError as error:
         typer.echo(one_line(error), err=True)
         sys.exit(1)

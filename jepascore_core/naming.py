@@ -53,7 +53,7 @@ def encoder_phrase(run: Run) -> str:
     seen = f", {_views(run)} views" if _views(run) > 1 else ""
     size = [f"D = {encoder['embedding_dim']}"] if encoder["embedding_dim"] else []
     side = [input_side(run)] if encoder.get("input_size") or not is_imported(run) else []
-    return f"{encoder['id']} ({', '.join([*size, *side, precision(run)])}{untrained}{seen})"
+    return f"{public_id(str(encoder['id']))} ({', '.join([*size, *side, precision(run)])}{untrained}{seen})"
 
 
 def is_imported(run: Run) -> bool:

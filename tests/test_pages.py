@@ -3,12 +3,15 @@
 import io
 import json
 import re
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 from PIL import Image
@@ -17,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from jepascore_core import jobs, store
 from jepascore_core.devices import lock_of, resolve_device
+from jepascore_core.files import read_json, write_json
 from jepascore_core.jobs import children
 from jepascore_core.locks import hold
 from jepascore_core.runner import Hooks, score_dataset, score_work
@@ -24,6 +28,7 @@ from jepascore_core.store.costs import Cost, cost_file, recorded
 from jepascore_core.store.request import RunRequest
 from pages.components.separation_table import directions
 from pages.components.text import md, number
+from tests.runs_made import made_run
 from tests.tiny import TinyDataset, tiny_encoder, tiny_work
 
 pytestmark = pytest.mark.usefixtures("served_before", "nothing_left_at_work")
@@ -624,7 +629,31 @@ def test_two_images_have_no_ranking_to_show():
     assert "a ranking needs at least 3" in words(at)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def bomb() -> bytes:
+    """A small PNG whose header claims 3.6 gigapixels."""
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 9)))
+    framed = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def test_uploads_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = made_run(store.runs_home(), None, None, np.arange(9.0))
+    at = opened("Score images")
+    at.session_state["tab"] = "Try one image"
+    assert check(at.run()).file_uploader[0].proto.max_upload_size_mb == 25
+    at.session_state["tab"] = "Import results"
+    assert check(at.run()).file_uploader[0].proto.max_upload_size_mb == 50
+    assert st.get_option("server.maxUploadSize") == 50, "what a page offers the server must take, and no more"
+    write_json(run.path / "progress.json", read_json(run.path / "progress.json") | {"images_per_s": 1 / 2220})
+    at.session_state["tab"] = "Try one image"
+    at.run()
+    at.file_uploader[0].upload("a.png", b"\x89PNG").run()
+    assert "An image takes this encoder about 37 min here" in words(check(at))
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, bomb()])
 def test_a_bad_upload_is_one_sentence(content: bytes, on_filled: None):
     at = opened("Score images")
     at.session_state["tab"] = "Try one image"

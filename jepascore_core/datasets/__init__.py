@@ -3,6 +3,7 @@
 import difflib
 from pathlib import Path
 
+from jepascore_core.allowed import check_path, may_reach, read_only
 from jepascore_core.corrupted_id import corrupted_id, innermost
 from jepascore_core.datasets.base import UNLABELLED, Dataset, Item, sample
 from jepascore_core.datasets.keys import printable
@@ -33,15 +34,17 @@ def load_dataset(dataset_id: str, *, download: bool = True) -> Dataset:
         dataset_id: ``folder:<path>``, ``parquet:<path>``, ``hf:<owner>/<repository>[/<configuration>][:<split>]``,
             ``torchvision:<Name>[:<split>]``, ``demo:<name>``, an alias of ``DATASETS``, the path of a folder or
             Parquet file that exists, or ``corrupted:<kind>:<severity>:`` and any of these.
-        download: False opens only what is on this machine and asks nothing of the network.
+        download: False opens only what is on this machine and asks nothing of the network, as in a read-only
+            dashboard.
 
     Returns:
         The dataset; nothing but its list of images has been read.
 
     Raises:
-        DatasetError: Unknown, missing, gated, offline, empty or damaged; the message says what to do.
+        DatasetError: Unknown, missing, not allowed, gated, offline, empty or damaged; the message says what to do.
     """
     kind, _, rest = expand(dataset_id).partition(":")
+    download = download and not read_only()
     if not rest:
         raise DatasetError(f"{kind}: needs a name or path after the colon.")
     if kind == "demo":
@@ -62,6 +65,7 @@ def load_dataset(dataset_id: str, *, download: bool = True) -> Dataset:
 
         return open_vision(f"torchvision:{rest}", download=download)
     path = _path(rest)
+    check_path(path, DatasetError)
     if kind == "parquet":
         from jepascore_core.datasets.parquet import ParquetDataset
 
@@ -81,7 +85,7 @@ def expand(dataset_id: str) -> str:
         The same dataset as ``kind:rest``.
 
     Raises:
-        DatasetError: Neither a known id nor a path that exists.
+        DatasetError: Neither a known id nor a path that exists and is allowed.
     """
     dataset_id = SYNONYMS.get(dataset_id, dataset_id)
     targets = {entry.id: entry.target for entry in DATASETS}
@@ -95,7 +99,9 @@ def expand(dataset_id: str) -> str:
     if dataset_id.partition(":")[0] in _KIND_NAMES and ":" in dataset_id:
         return dataset_id
     path = _path(dataset_id)
-    if dataset_id and _exists(path):
+    if path.name != dataset_id:  # nobody learns what lies outside by asking
+        check_path(path, DatasetError)
+    if dataset_id and may_reach(path) and _exists(path):
         return f"{'parquet' if _is_parquet(path) else 'folder'}:{dataset_id}"
     close = ", ".join(difflib.get_close_matches(dataset_id, [*targets, *SYNONYMS], 3, 0))
     raise DatasetError(f"There is no dataset or path {printable(dataset_id)!r}; the closest are {close}.")

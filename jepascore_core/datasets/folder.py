@@ -4,13 +4,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from jepascore_core.allowed import DATA_ROOTS, check_path, may_reach
 from jepascore_core.datasets import idx
 from jepascore_core.datasets.base import UNLABELLED, Dataset, Item
 from jepascore_core.datasets.images import image_suffixes, open_image, read_file
 from jepascore_core.datasets.keys import key_to_name, name_to_key, printable
 from jepascore_core.datasets.rows import digest
 from jepascore_core.datasets.walk import scan, walk
-from jepascore_core.errors import DatasetError
+from jepascore_core.errors import DatasetError, ImageError
 
 
 class FolderDataset(Dataset):
@@ -74,7 +75,9 @@ class FolderDataset(Dataset):
         return read_file(self._path(item))
 
     def _path(self, item: Item) -> Path:
-        return Path(self._root, key_to_name(item.key))
+        path = Path(self._root, key_to_name(item.key))
+        check_path(path, ImageError)  # it may have become a link since it was listed
+        return path
 
 
 def open_folder(dataset_id: str, path: Path) -> Dataset:
@@ -98,5 +101,7 @@ def _nothing_here(root: str, skipped: int) -> str:
     """Say what an imageless folder holds instead."""
     if any(entry.name.endswith(".parquet") for entry in scan(root)):
         return f"The folder {printable(root)} holds Parquet files; name it parquet:{printable(root)}."
+    if any(entry.is_symlink() and not may_reach(entry.path) for entry in scan(root)):
+        return f"The folder {printable(root)} holds no images beside links to outside the folders of {DATA_ROOTS}."
     others = f", only {skipped} other files" if skipped else ""
     return f"The folder {printable(root)} holds no images{others}."

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from jepascore_core.allowed import check_path
 from jepascore_core.datasets.base import UNLABELLED, Dataset, Item
 from jepascore_core.datasets.keys import name_to_key, printable
 from jepascore_core.datasets.rows import Rows, digest, encode_labels
@@ -91,9 +92,10 @@ def _read_idx(path: Path, *, dimensions: int) -> np.ndarray:
         The array, uint8.
 
     Raises:
-        DatasetError: The file is damaged, cut short or closed to us.
+        DatasetError: The file is damaged, cut short, closed to us, or a link to where we may not read.
     """
     shown = printable(str(path))
+    check_path(path, DatasetError)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return _parse_idx(file, dimensions)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from jepascore_core.allowed import check_path
 from jepascore_core.datasets.base import UNLABELLED, Dataset, Item
 from jepascore_core.datasets.columns import class_names, image_column, is_image, label_column
 from jepascore_core.datasets.images import open_image
@@ -104,6 +105,7 @@ def _find_files(path: Path) -> list[tuple[str, str]]:
 def _open_file(path: str, name: str) -> ParquetFile:
     """Parse the footer of a file."""
     shown = printable(path)
+    check_path(path, DatasetError)
     try:
         with pq.ParquetFile(path) as file:
             return ParquetFile(path, name, Path(path).stat().st_size, file.metadata, file.schema_arrow)

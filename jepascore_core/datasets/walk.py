@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from jepascore_core.allowed import may_reach
 from jepascore_core.datasets.keys import printable
 from jepascore_core.errors import DatasetError
 
@@ -13,8 +14,9 @@ from jepascore_core.errors import DatasetError
 def walk(root: str) -> Iterator[tuple[str, int | None]]:
     """Everything below a folder that is not a folder: relative path with ``/``, and size in bytes.
 
-    The size is None for what cannot be read as a file: pipes, devices, links that lead nowhere. Linked folders are
-    followed, each at most once within a class and never upwards, so that a link cannot make a loop.
+    The size is None for what cannot be read as a file: pipes, devices, links that lead nowhere, or where
+    ``JEPASCORE_DATA_ROOTS`` does not allow it. Linked folders are followed, each at most once within a class and never
+    upwards, so that a link cannot make a loop.
     """
     above = _identities_above(root)
     seen = set(above)
@@ -25,6 +27,9 @@ def walk(root: str) -> Iterator[tuple[str, int | None]]:
             seen = above | {own}
         for entry in scan(f"{root}/{prefix}" if prefix else root):
             name = prefix + entry.name
+            if entry.is_symlink() and not may_reach(entry.path):
+                yield name, None
+                continue
             try:
                 status = entry.stat()
             except OSError:

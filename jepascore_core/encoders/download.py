@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from jepascore_core.allowed import owner_only
 from jepascore_core.encoders.messages import reason
 from jepascore_core.errors import EncoderError
 
@@ -43,6 +44,7 @@ def fetch(source: WeightsSource) -> Path:
 
     Raises:
         EncoderError: They are not published, out of reach, gated or missing; says what to do.
+        RunError: They would have to be downloaded, and this is a read-only dashboard.
     """
     if source.repo:
         return _fetch_from_hub(source)
@@ -65,6 +67,7 @@ def _fetch_from_hub(source: WeightsSource) -> Path:
         cached = try_to_load_from_cache(repo, filename, revision=revision)
         if isinstance(cached, str):
             return Path(cached)
+    owner_only("download weights")
     if not reachable(_hub_url(source)):
         raise _out_of_reach(source)
     for filename in source.filenames:
@@ -97,6 +100,7 @@ def _fetch_from_url(source: WeightsSource) -> Path:
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     if target.exists():
         return target
+    owner_only("download weights")
     if not reachable(url):
         raise _out_of_reach(source)
     try:

@@ -1,10 +1,12 @@
 """From an id to a frozen encoder."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from jepascore_core.allowed import check_path
 from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.encoders.layers import check_layer, count_layers, cut_behind, layer_width
 from jepascore_core.encoders.messages import reason
@@ -88,7 +90,7 @@ def _skeleton(identity: EncoderId) -> torch.nn.Module:
         return _skeleton(identity.architecture)
     if identity.scheme in ("timm", "open_clip"):
         return {"timm": timm_models, "open_clip": clip_models}[identity.scheme].skeleton(identity.name)
-    path = WEIGHTS / f"{identity.name}.safetensors" if identity.scheme == "demo" else Path(identity.name).expanduser()
+    path = WEIGHTS / f"{identity.name}.safetensors" if identity.scheme == "demo" else _named_file(identity)
     _require_own_checkpoint(path)
     return build_small(read_metadata(path)["config"])
 
@@ -98,13 +100,24 @@ def _build(identity: EncoderId, pretrained: bool, input_size: int | None) -> Par
     if identity.scheme == "demo":
         return _small(WEIGHTS / f"{identity.name}.safetensors", identity, pretrained, input_size)
     if identity.scheme == "file":
-        path = Path(identity.name).expanduser()
+        path = _named_file(identity)
         if identity.architecture is None:
             return _small(path, identity, pretrained, input_size)
         parts = _from_library(identity.architecture, path if pretrained else None, input_size)
         name = f"{path.name} ({parts.spec.name})"
         return replace(parts, spec=replace(parts.spec, id=str(identity), name=name, licence="see the file's source"))
     return _from_library(identity, _published(identity) if pretrained else None, input_size)
+
+
+def _named_file(identity: EncoderId) -> Path:
+    """Path of a file of weights, if it may be read.
+
+    Raises:
+        EncoderError: It may not.
+    """
+    path = Path(os.path.expanduser(identity.name))  # noqa: PTH111 - takes ~nobody as it is
+    check_path(path, EncoderError)
+    return path
 
 
 def _from_library(identity: EncoderId, weights: Path | None, input_size: int | None) -> Parts:

@@ -2,10 +2,12 @@
 
 import difflib
 import hashlib
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jepascore_core.allowed import may_reach
 from jepascore_core.encoders.presets import PRESETS, find_spec
 from jepascore_core.errors import EncoderError
 
@@ -162,13 +164,18 @@ def _words(text: str) -> list[str]:
 
 def _is_file(text: str) -> bool:
     """Whether an id names a file as it stands, whose name ends as that of a layer."""
-    return text.startswith("file:") and Path(text.removeprefix("file:")).expanduser().is_file()
+    return text.startswith("file:") and _leads_to_a_file(text.removeprefix("file:"))
+
+
+def _leads_to_a_file(text: str) -> bool:
+    """Whether a text is the path of a file that may be read."""
+    return may_reach(text) and Path(os.path.expanduser(text)).is_file()  # noqa: PTH111 - takes ~nobody as it is
 
 
 def _parse_file(name: str) -> EncoderId:
     """Split ``path@encoder id``; a path may hold an @ itself."""
     path, at, architecture = name.rpartition("@")
-    if not at or Path(name).expanduser().is_file():
+    if not at or _leads_to_a_file(name):
         return EncoderId("file", name)
     inner = parse(architecture)
     if inner.scheme not in ("timm", "open_clip"):
@@ -200,6 +207,6 @@ def _canonical(scheme: str, name: str) -> str | None:
 
 def _unknown(text: str) -> str:
     """One sentence for an unknown id."""
-    if Path(text).expanduser().is_file():
+    if _leads_to_a_file(text):
         return f"{text} is a file: name it file:{text}@<encoder id>, or file:{text} if our own trainer wrote it."
     return f"There is no encoder {text!r}; the closest names are {', '.join(closest(text))}."

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from jepascore_core.allowed import check_path
 from jepascore_core.errors import ImportedFileError
 from jepascore_core.files import why
 from jepascore_core.importing.arrays import read_npy, read_npz
@@ -56,7 +57,7 @@ def import_file(request: ImportRequest, runs_dir: str | Path | None = None) -> t
     """
     request.check()
     home = runs_home(runs_dir)
-    _reader(request.path)  # refuses what is no file of results before all of it is read
+    _reader(request)  # refuses what is no file of results before all of it is read
     sha256 = _sha256(request.path)
     if (before := existing(request, sha256, home)) is not None:
         return before, None
@@ -77,7 +78,7 @@ def look(request: ImportRequest) -> Results:
         ImportedFileError: The file cannot be imported.
     """
     request.check()
-    return judge(_reader(request.path)(request.path, request.score_column), request)
+    return judge(_reader(request)(request.path, request.score_column), request)
 
 
 def save(results: Results, runs_dir: str | Path | None = None) -> Run:
@@ -97,12 +98,15 @@ def save(results: Results, runs_dir: str | Path | None = None) -> Run:
     return existing(results.request, sha256, home) or write(results, sha256, home)
 
 
-def _reader(path: Path) -> Reader:
+def _reader(request: ImportRequest) -> Reader:
     """What reads a file, by its ending; its first bytes must agree.
 
     Raises:
-        ImportedFileError: There is no such file, or it is of another kind.
+        ImportedFileError: There is no such file, it may not be read, or it is of another kind.
     """
+    path = request.path
+    if request.file_name is None:  # else its bytes were handed over, and nobody named a path
+        check_path(path, ImportedFileError)
     ending = path.suffix.lower()
     if ending not in _READERS:
         raise ImportedFileError(f"Cannot import {shown(path.name)}: the name must end in {', '.join(ENDINGS)}.")

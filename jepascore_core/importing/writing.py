@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jepascore_core.allowed import owner_only
 from jepascore_core.errors import RunError
 from jepascore_core.files import why, write_json
 from jepascore_core.importing.judging import Results
@@ -92,8 +93,9 @@ def write(results: Results, sha256: str, home: Path) -> Run:
         The run.
 
     Raises:
-        RunError: The folder cannot be written.
+        RunError: The folder cannot be written, or this is a read-only dashboard.
     """
+    owner_only("import results")
     folder = home / name_of(results.request, sha256, from_spectra=results.from_spectra)
     meta = _meta(results, sha256) | {"name": folder.name}
     try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from jepascore_core.allowed import owner_only
 from jepascore_core.errors import RunError
 from jepascore_core.files import write_json
 from jepascore_core.jobs.children import command_line, reap, start_child
@@ -81,6 +82,7 @@ def start_demo(*, runs_dir: str | Path | None = None) -> Job:
     Raises:
         RunError: The process cannot be started.
     """
+    owner_only("start the demo")
     home = runs_home(runs_dir)
     with FileLock(_folder(home) / ".demo.lock"):
         for job in list_jobs(home):
@@ -138,6 +140,7 @@ def resume(job: Job, *, runs_dir: str | Path | None = None) -> Job:
     Raises:
         RunError: It is still at work, or cannot be started.
     """
+    owner_only("resume a job")
     dismiss(job)
     if job.kind == "theory":
         return start_theory(TheoryRequest.from_json(job.request or {}), runs_dir=runs_dir)
@@ -183,8 +186,9 @@ def cancel(job: Job) -> None:
         job: The job.
 
     Raises:
-        RunError: It runs on another machine, or belongs to another user.
+        RunError: It runs on another machine, belongs to another user, or this is a read-only dashboard.
     """
+    owner_only("cancel a job")
     job = _current(job)
     if not job.active:
         return
@@ -208,8 +212,9 @@ def dismiss(job: Job) -> None:
         job: The job.
 
     Raises:
-        RunError: It is still at work.
+        RunError: It is still at work, or this is a read-only dashboard.
     """
+    owner_only("dismiss a job")
     if _current(job).active:
         raise RunError("This job is still at work; cancel it first.")
     for suffix in (".json", ".log", ".pid", ".cancel"):
@@ -223,6 +228,7 @@ def _start(kind: str, command: Sequence[str], home: Path, request: dict[str, Any
     Raises:
         RunError: The process cannot be started.
     """
+    owner_only("start a job")
     break_off(home)  # a run does not wait for a measurement of its cost
     moment = datetime.now(UTC)
     path = _folder(home) / f"{moment:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}.json"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from jepascore_core.allowed import owner_only, read_only
 from jepascore_core.errors import RunError
 from jepascore_core.files import read_json
 from jepascore_core.jobs.children import alive, at_work, command_line, mark, reap, start_child
@@ -47,7 +48,8 @@ def estimates(requests: Sequence[RunRequest], *, runs_dir: str | Path | None = N
     """What is known of some runs' costs; a process begins to measure the first that is not.
 
     It measures on the whole dataset whatever the sample, so that one measurement serves every sample. Returns at once;
-    ask again while an estimate is not settled. A cost that could not be measured is not tried again before ``forget``.
+    ask again while an estimate is not settled. A read-only dashboard measures none. A cost that could not be measured
+    is not tried again before ``forget``.
 
     Args:
         requests: The runs.
@@ -63,7 +65,7 @@ def estimates(requests: Sequence[RunRequest], *, runs_dir: str | Path | None = N
     reap()
     found = [_look(request, cost_file(request, home)) for request in requests]
     missing = next((estimate.request for estimate in found if not estimate.settled), None)
-    if missing is None or at_work(home / FOLDER):
+    if missing is None or read_only() or at_work(home / FOLDER):
         return found
     missing.check()
     if busy_with := _holder(missing.device, home):
@@ -78,7 +80,11 @@ def forget(requests: Sequence[RunRequest], *, runs_dir: str | Path | None = None
     Args:
         requests: The runs.
         runs_dir: Where runs lie.
+
+    Raises:
+        RunError: This is a read-only dashboard.
     """
+    owner_only("forget a cost")
     home = runs_home(runs_dir)
     for path in {cost_file(request, home) for request in requests}:
         for suffix in (".json", ".log"):
@@ -131,6 +137,7 @@ def _start(request: RunRequest, path: Path) -> None:
     Raises:
         RunError: The process cannot be started.
     """
+    owner_only("measure a cost")
     whole = RunRequest.from_json(request.to_json() | {"per_class": None, "limit": None, "classes": None, "seed": 0})
     try:
         path.parent.mkdir(exist_ok=True)

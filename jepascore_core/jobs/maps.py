@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from jepascore_core.allowed import owner_only, read_only
 from jepascore_core.errors import RunError
 from jepascore_core.files import read_json, why
 from jepascore_core.jobs.children import alive, at_work, command_line, mark, reap, start_child
@@ -16,6 +17,7 @@ from jepascore_core.jobs.job_file import last_words
 from jepascore_core.store.maps import MapRequest, RunMap, forget_map, map_file, read_map
 from jepascore_core.store.runs import runs_home
 
+_NOT_MADE = "it has not been made for these runs, and this read-only dashboard makes none."
 _DIED = "its process ended without a word, maybe for want of memory."
 
 
@@ -43,7 +45,7 @@ def make(request: MapRequest, *, runs_dir: str | Path | None = None) -> Making:
     """Give a map, or begin to make it; returns at once.
 
     Ask again while it is not settled. While another map is being made this one waits; one that could not be made is
-    not tried again before ``forget``.
+    not tried again before ``forget``. A read-only dashboard gives those that are there.
 
     Args:
         request: The map.
@@ -61,6 +63,8 @@ def make(request: MapRequest, *, runs_dir: str | Path | None = None) -> Making:
     found = _look(path)
     if found.settled or found.since_s is not None or at_work(path.parent):
         return found
+    if read_only():
+        return Making(problem=_NOT_MADE)
     _start(request, path, home)
     return _look(path)
 
@@ -71,7 +75,11 @@ def cancel(request: MapRequest, *, runs_dir: str | Path | None = None) -> None:
     Args:
         request: The map.
         runs_dir: Where runs lie.
+
+    Raises:
+        RunError: This is a read-only dashboard.
     """
+    owner_only("stop a map")
     path = map_file(request, runs_home(runs_dir))
     if alive(path):
         with contextlib.suppress(OSError, ValueError, KeyError):
@@ -86,7 +94,11 @@ def forget(request: MapRequest, *, runs_dir: str | Path | None = None) -> None:
     Args:
         request: The map.
         runs_dir: Where runs lie.
+
+    Raises:
+        RunError: This is a read-only dashboard.
     """
+    owner_only("try a map again")
     path = map_file(request, runs_home(runs_dir))
     forget_map(path)
     if not alive(path):
@@ -112,6 +124,7 @@ def _start(request: MapRequest, path: Path, home: Path) -> None:
     Raises:
         RunError: The process cannot be started.
     """
+    owner_only("make a map that takes long")
     try:
         path.parent.mkdir(exist_ok=True)
         with FileLock(path.parent / ".lock"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from jepascore_core.allowed import owner_only
 from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.devices import lock_of, resolve_device
 from jepascore_core.encoders.encoder import Encoder
@@ -101,6 +102,7 @@ def score_dataset(
         JepaScoreError: The encoder, the dataset or the run's folder is out of reach; or, as ``Cancelled``,
             ``stop`` was set before there was anything to keep.
     """
+    owner_only("score images")
     hooks = Hooks(stop or threading.Event(), on_progress or _ignore, on_stage or _ignore)
     request.check()
     home, device = runs_home(runs_dir), resolve_device(request.device)  # refuse these before minutes of loading

@@ -32,7 +32,7 @@ from jepascore_core.store.query import (
 from jepascore_core.store.rankings import Ranking, first_thumbnails, ranking, thumbnails
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
 from jepascore_core.store.rule import CONVENTIONS, ScoreRule, is_given, why_not
-from jepascore_core.store.runs import Run, list_runs, open_run, runs_home
+from jepascore_core.store.runs import Run, list_runs, named_run, open_run, runs_home
 from jepascore_core.store.tags import (
     Tag,
     add_tag,
@@ -82,6 +82,7 @@ __all__ = [
     "list_tags",
     "median",
     "merge_tags",
+    "named_run",
     "nearest",
     "neighbours_of",
     "one_dataset",

@@ -11,6 +11,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from jepascore_core.allowed import read_only
 from jepascore_core.errors import RunError
 from jepascore_core.store.parts import SCHEMA, problem_of, readable_parts
 
@@ -139,6 +140,7 @@ def _engine() -> duckdb.DuckDBPyConnection:
         config={
             "autoinstall_known_extensions": "false",  # the network is none of a query's business
             "temp_directory": str(Path(tempfile.gettempdir()) / "jepascore-duckdb"),
+            **({"max_temp_directory_size": "4GiB"} if read_only() else {}),  # no visitor fills the disk
         },
     )
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from jepascore_core.allowed import check_path
 from jepascore_core.errors import RunError
 from jepascore_core.files import why
 
@@ -56,8 +57,9 @@ def read_keys(path: Path) -> list[tuple[str | None, str]]:
         Run, or None, and key of each line.
 
     Raises:
-        RunError: It cannot be read.
+        RunError: It cannot be read, or may not be.
     """
+    check_path(path, RunError)
     try:
         with path.expanduser().open(encoding="utf-8-sig", newline="\n") as file:
             return [parse_key_line(line) for line in file if line.strip("\r\n")]

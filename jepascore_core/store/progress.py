@@ -167,14 +167,14 @@ class ProgressFile:
             left = now.planned - now.done - now.failed - done - failed
             spent = sum(stages.values())
             behind = now.done + now.failed + done + failed - self._begun
-            self._mean_speed = round(behind / spent, 3) if spent else None
+            self._mean_speed = _four_digits(behind / spent) if spent else None
             self._progress = dataclasses.replace(
                 now,
                 done=now.done + done,
                 failed=now.failed + failed,
                 stages=dict(stages),
                 rescored=rescored,
-                images_per_s=round(rate, 3) if rate else None,
+                images_per_s=_four_digits(rate) if rate else None,
                 eta_s=round(left / rate, 1) if rate else None,
             )
         self._listener(self._progress)
@@ -237,3 +237,8 @@ def _lives(progress: Progress) -> bool:
     if progress.host == HOST:
         return progress.pid is not None and is_alive(progress.pid, progress.process)
     return time.time() - progress.heartbeat < _SILENT_S  # a clock that was set back only prolongs this
+
+
+def _four_digits(speed: float) -> float:
+    """A speed as it is kept: of the slowest encoders it is far below one image a second."""
+    return float(f"{speed:.4g}")

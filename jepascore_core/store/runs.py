@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jepascore_core.allowed import check_path, data_roots, may_reach
 from jepascore_core.errors import RunError
 from jepascore_core.files import read_json
 from jepascore_core.store import parts
@@ -169,15 +170,38 @@ def open_run(path_or_name: str | Path, runs_dir: str | Path | None = None) -> Ru
         The run; look at ``problem`` before counting on its ``meta``.
 
     Raises:
-        RunError: There is no such run.
+        RunError: There is no such run, or it lies neither in the runs folder nor where we may read.
     """
-    path = Path(path_or_name).expanduser()
+    path = Path(os.path.expanduser(path_or_name))  # noqa: PTH111 - takes ~nobody as it is
     candidates = [path] if path.is_absolute() else [runs_home(runs_dir) / path, path.absolute()]
     for folder in candidates:
+        if not _may_open(folder, runs_dir):
+            continue
         with contextlib.suppress(OSError, ValueError):  # names that no file system takes
             if folder.is_dir() and _is_run(folder):
                 return read_run(folder)
+    if len(path.parts) > 1 and not _may_open(candidates[-1], runs_dir):
+        check_path(candidates[-1], RunError)
     raise RunError(f"There is no run {path.name!r} in {candidates[0].parent}.")
+
+
+def named_run(name: str) -> Run:
+    """Open a run of the usual runs folder by its name, which may come from an address or a file: no path leads out.
+
+    Args:
+        name: As ``Run.name`` gives it.
+
+    Returns:
+        The run.
+
+    Raises:
+        RunError: There is no such run.
+    """
+    home = runs_home()
+    with contextlib.suppress(OSError, ValueError):
+        if name and name[0] != "." and Path(name).name == name and _is_run(home / name):
+            return read_run(home / name)
+    raise RunError("There is no such run in the runs folder; it may have been moved or removed.")
 
 
 def read_run(folder: Path) -> Run:
@@ -202,6 +226,14 @@ def read_run(folder: Path) -> Run:
         version = meta.get("format_version")
         return Run(folder, meta, f"{FILE_NAME} has format {version!r}, and this version reads {parts.FORMAT_VERSION}.")
     return Run(folder, meta, None, _warning(folder))
+
+
+def _may_open(folder: Path, runs_dir: str | Path | None) -> bool:
+    """Whether a folder may be opened as a run: it lies in a folder of runs, or where files may be named."""
+    if data_roots() is None:
+        return True
+    homes = {runs_home(None), runs_home(runs_dir)}
+    return Path(os.path.normpath(folder)).parent in homes or may_reach(folder)
 
 
 def _is_run(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from jepascore_core.allowed import owner_only
 from jepascore_core.errors import RunError
 from jepascore_core.files import read_json, remove_temporary_files, storable, why, write_json
 from jepascore_core.locks import hold_briefly
@@ -69,8 +70,9 @@ def writing(run_folder: Path) -> Iterator[Path]:
         The folder of tags.
 
     Raises:
-        RunError: It cannot be written, or another has been writing for long.
+        RunError: It cannot be written, another has been writing for long, or this is a read-only dashboard.
     """
+    owner_only("change tags")
     folder = run_folder / FOLDER
     try:
         folder.mkdir(exist_ok=True)

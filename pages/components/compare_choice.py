@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import streamlit as st
 
 from jepascore_core import jobs
+from jepascore_core.allowed import read_only
 from jepascore_core.comparison import FIRST_N
 from jepascore_core.store import Common, Run, RunRequest, ScoreRule, encoder_of, same_dataset
-from pages.components import pickers
+from pages.components import pickers, words
 from pages.components.captions import caption
 from pages.components.guard import card
 from pages.components.text import count, listed, md, plural
@@ -58,15 +59,15 @@ def nothing_to_compare() -> None:
         st.space("small")
         st.markdown("**No dataset has been scored by two encoders yet**", text_alignment="center")
         st.caption("Score the same images with another encoder, or with random weights for a control.")
-        if st.button("Choose an encoder and images"):
-            st.switch_page("pages/score_images.py")
+        words.choose_images()
         st.space("small")
 
 
 def offer_twins(runs: Sequence[Run]) -> None:
     """Where no dataset has two trained encoders: a button that scores the demo's photographs under two."""
     trained = [run for run in runs if not pickers.is_control(run)]
-    if any(len({encoder_of(run) for run in group}) > 1 for group in same_dataset(trained)) or not trained:
+    enough = any(len({encoder_of(run) for run in group}) > 1 for group in same_dataset(trained))
+    if enough or not trained or read_only():
         return
     with card("twins"), st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(

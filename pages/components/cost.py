@@ -11,7 +11,7 @@ from jepascore_core.jobs import Estimate
 from jepascore_core.store.request import RunRequest
 from pages.components import encode, live
 from pages.components.guard import guard
-from pages.components.text import duration, md, plural, significant
+from pages.components.text import duration, md, plural, public_md, significant
 
 POLL_S = 1.0
 
@@ -49,7 +49,7 @@ def _told(found: Sequence[Estimate], images: Mapping[str, int | None]) -> str:
     """What one encoder's runs take in all, or why that is not known."""
     for estimate in found:
         if estimate.problem:
-            return f"cannot be measured: {md(estimate.problem)}"
+            return f"cannot be measured: {public_md(estimate.problem)}"
     for estimate in found:
         if estimate.busy_with:
             return f"the device is busy with {md(estimate.busy_with)}; the cost is measured when it is free."

@@ -12,7 +12,7 @@ from jepascore_core.naming import encoder_phrase
 from pages.components import loaders, pickers
 from pages.components.captions import chart
 from pages.components.curation_choice import Choice, shares
-from pages.components.text import EMPTY, column, count, md, number, plural
+from pages.components.text import EMPTY, column, count, md, number, plural, public_md
 
 
 def draw_verdict(choice: Choice) -> Trials | None:
@@ -22,7 +22,7 @@ def draw_verdict(choice: Choice) -> Trials | None:
             choice.run, choice.by, choice.near, choice.rules, shares(), choice.splits, choice.keep_duplicates
         )
     except RunError as error:
-        st.markdown(f"**Nothing can be measured here.** {md(error)}")
+        st.markdown(f"**Nothing can be measured here.** {public_md(error)}")
         st.caption("Duplicates, and what a rule would keep, are shown all the same.")
         return None
     first, *rest = curation.verdict(trials).split(". ", 1)

@@ -10,7 +10,7 @@ from jepascore_core.curation import FRACTIONS, RULES, USUAL_RULES
 from jepascore_core.decision_plots import RULE_NAMES
 from jepascore_core.store import Run, ScoreRule
 from pages.components import loaders, pickers
-from pages.components.text import md
+from pages.components.text import md, public_md
 
 SCORES = {"Raw": "raw", "Sphere": "sphere", "Corrected": "corrected", "Listing 1": "listing1", "Brightness": BRIGHTNESS}
 SPLITS = ("10", "20", "50")
@@ -88,7 +88,7 @@ def _pick_score(run: Run) -> str:
     with pickers.chip("Score", next(label for label, name in SCORES.items() if name == used)):
         st.radio("Score", list(SCORES), key="scored_by", bind="query-params", captions=_ABOUT, width=420)
         if why:
-            st.caption(f":material/info: {md(why)} The raw score is used.")
+            st.caption(f":material/info: {public_md(why)} The raw score is used.")
     return used
 
 

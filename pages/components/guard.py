@@ -10,7 +10,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from jepascore_core.errors import JepaScoreError
 from pages.components import selection, theme
 from pages.components.copy_link import copy_link
-from pages.components.text import md
+from pages.components.text import public_md
 
 _LOG = logging.getLogger("jepascore")
 # What Streamlit's theme cannot say: cards are white on an off-white page, axes are muted, figures are
@@ -37,7 +37,7 @@ def guard() -> Iterator[None]:
     try:
         yield
     except JepaScoreError as error:
-        st.error(md(error), icon=":material/error:")
+        st.error(public_md(error), icon=":material/error:")
     except FileNotFoundError:
         _LOG.warning("a run folder went away", exc_info=True)
         st.warning("A run folder was moved or removed while this page was drawn; reload the page.")

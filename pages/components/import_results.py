@@ -12,12 +12,13 @@ from jepascore_core import importing, store
 from jepascore_core.datasets import DATASETS
 from jepascore_core.importing import ImportRequest, Results
 from jepascore_core.importing.telling import facts
+from jepascore_core.naming import public_id
 from jepascore_core.store import Run
 from pages.components import pickers
 from pages.components.guard import card, guard
-from pages.components.text import count, md
+from pages.components.text import count, md, public_md
 
-MOST_MB = 100
+MOST_MB = 50  # what the server takes
 _MADE = "imported_run"
 _DIRECTIONS = {"in-distribution": "in", "outlier": "out"}
 
@@ -60,7 +61,7 @@ def _ask() -> ImportRequest | None:
     held = {str(run.meta["dataset"]["id"]): None for run in store.list_runs() if run.problem is None}
     dataset = st.selectbox(
         "Dataset", list(held | dict.fromkeys(known.id for known in DATASETS)), index=None, accept_new_options=True,
-        key="import_dataset", placeholder="Choose, or type any name",
+        key="import_dataset", format_func=public_id, placeholder="Choose, or type any name",
         help="Runs of one dataset name compare by their keys, imported or not.",
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -108,7 +109,7 @@ def _show_failures(results: Results) -> None:
     reasons = Counter(results.errors.values())
     if len(reasons) > 1:
         with st.expander("Why rows have no score"):
-            st.markdown("  \n".join(f"{count(n)} × {md(reason)}" for reason, n in reasons.most_common(12)))
+            st.markdown("  \n".join(f"{count(n)} × {public_md(reason)}" for reason, n in reasons.most_common(12)))
 
 
 def _link(run: Run) -> None:

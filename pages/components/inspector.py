@@ -71,7 +71,7 @@ def _drawer(rule: ScoreRule) -> None:
     if named is None:
         st.rerun()
     with guard():
-        run = store.open_run(named[0])
+        run = store.named_run(named[0])
         row = loaders.row(run, named[1])
         rule = rule if loaders.why_not(run, rule) is None else ScoreRule()
         _steps(run, row["key"], rule)

@@ -15,7 +15,7 @@ from jepascore_core.store.request import short_name
 from pages.components import encode, loaders, pickers
 from pages.components.gallery import Row, gallery
 from pages.components.leverage import draw_leverage
-from pages.components.text import below, column, count, md, number, ordinal, plural, significant
+from pages.components.text import below, column, count, md, number, ordinal, plural, public_md, significant
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,7 +80,7 @@ def _encoder_and_image(run: Run, row: dict[str, Any], what: str) -> "tuple[Encod
         if not is_imported(run):
             raise
         verb = "need" if what.endswith("vectors") else "needs"
-        st.caption(f"{what} {verb} the image and the encoder. {md(error)}")
+        st.caption(f"{what} {verb} the image and the encoder. {public_md(error)}")
         return None
 
 

@@ -13,7 +13,7 @@ from jepascore_core.theory.scores import ideal_projections
 from pages.components import lab, lab_walk, lab_words, live
 from pages.components.captions import chart
 from pages.components.guard import card, guard
-from pages.components.text import column, count, duration, md, number, significant
+from pages.components.text import column, count, duration, number, public_md, significant
 
 POLL_S = 1.0
 
@@ -49,7 +49,7 @@ def _progress(experiment: Experiment) -> None:
     """How far the training is, or why it ended."""
     work, steps = experiment.training, experiment.config.steps
     if work.state == "failed":
-        st.error(md(work.message), icon=":material/error:")
+        st.error(public_md(work.message), icon=":material/error:")
         if st.button("Try again", icon=":material/refresh:", key="train_again"):
             lab.shelf().forget(experiment.config)
             st.rerun()

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from jepascore_core import jobs, store
+from jepascore_core.allowed import read_only
 from jepascore_core.jobs import TheoryRequest
 from jepascore_core.lab_plots import correlation_heatmap
 from jepascore_core.theory.encoder import LabConfig
@@ -58,6 +59,8 @@ def draw() -> None:
                 _empty()
 
     live.live(results)
+    if read_only():
+        return
     with guard():
         _form(objective, broken, ratio)
 
@@ -193,7 +196,7 @@ def _empty() -> None:
         st.markdown("**No experiment of this kind yet**", text_alignment="center")
         st.caption(
             "Each cell will be one training for each seed: how well the score follows log p at that dimension and "
-            "number of samples. Start a grid below; cells fill as they are done.",
+            "number of samples." + ("" if read_only() else " Start a grid below; cells fill as they are done."),
             text_alignment="center",
         )
         st.space("small")

@@ -10,7 +10,7 @@ from jepascore_core.theory.objectives import LAB_OBJECTIVES
 from pages.components import lab, lab_words
 from pages.components.captions import chart
 from pages.components.guard import guard
-from pages.components.text import column, count, md, number
+from pages.components.text import column, count, number, public_md
 
 POLL_S = 1.0
 
@@ -41,7 +41,7 @@ def draw(experiment: Experiment) -> None:
 def _ask(experiment: Experiment) -> None:
     """What will be done, and the button that does it."""
     if experiment.sampling is not None and experiment.sampling.message:
-        st.error(md(experiment.sampling.message), icon=":material/error:")
+        st.error(public_md(experiment.sampling.message), icon=":material/error:")
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Draw samples", icon=":material/play_arrow:", key="draw_samples"):
             lab.shelf().sample(experiment)

@@ -6,19 +6,21 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from jepascore_core import jobs, store
+from jepascore_core.allowed import read_only
 from jepascore_core.jobs import Job
 from jepascore_core.store import Run
 from jepascore_core.store.request import short_name
 from pages.components import pickers
 from pages.components.guard import card, guard
-from pages.components.text import count, duration, md, number, plural
+from pages.components.text import count, duration, md, number, plural, public_md
 
 POLL_S = 1.5
 
 
 def start_demo_once() -> None:
-    """Score the demo when there is nothing at all to show, unless ``JEPASCORE_DEMO=0``."""
-    if os.environ.get("JEPASCORE_DEMO", "1") != "0" and not store.list_runs() and not scoring_jobs():
+    """Score the demo when there is nothing at all to show, unless ``JEPASCORE_DEMO=0`` or read-only."""
+    wanted = os.environ.get("JEPASCORE_DEMO", "1") != "0" and not read_only()
+    if wanted and not store.list_runs() and not scoring_jobs():
         jobs.start_demo()
 
 
@@ -87,7 +89,7 @@ def draw_progress(job: Job) -> None:
         return
     run = current_run(job)
     if run is None or job.state != "scoring":
-        st.markdown(f"**{md(title(job))}** :gray[{md(job.message or job.state)}]")
+        st.markdown(f"**{md(title(job))}** :gray[{public_md(job.message or job.state)}]")
         st.progress(0.0)
         return
     draw_run(run)
@@ -100,7 +102,7 @@ def _draw_theory(job: Job) -> None:
         facts.insert(0, f"{count(job.done)} of {plural(job.planned, 'experiment')}")
     if job.eta_s is not None:
         facts.append(f"about {duration(job.eta_s)} left")
-    st.markdown(f"**{md(title(job))}** :gray[{md(' · '.join(facts))}]")
+    st.markdown(f"**{md(title(job))}** :gray[{public_md(' · '.join(facts))}]")
     st.progress(min(1.0, job.done / max(1, job.planned)))
 
 
@@ -138,7 +140,7 @@ def current_run(job: Job) -> Run | None:
     """The run that a job works on now: the newest it has named."""
     for name in reversed(job.runs):
         try:
-            return store.open_run(name)
+            return store.named_run(name)
         except Exception:
             continue
     return None

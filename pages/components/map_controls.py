@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from jepascore_core import map_plots, store
+from jepascore_core.allowed import read_only
 from jepascore_core.jobs import maps
 from jepascore_core.naming import is_imported
 from jepascore_core.projection import LEAST_FOR_UMAP
@@ -13,7 +14,7 @@ from jepascore_core.store import Run
 from jepascore_core.store.maps import MOST_IMAGES, MapRequest, RunMap
 from pages.components import loaders, pickers
 from pages.components.guard import guard
-from pages.components.text import duration, listed, md, plural
+from pages.components.text import duration, listed, md, plural, public_md
 
 PROJECTIONS = {"PCA": "pca", "UMAP": "umap"}
 NEIGHBOURS = ("5", "15", "50")
@@ -180,8 +181,11 @@ def _tell_problem(panel: Panel, problem: str) -> None:
         maps.forget(panel.request)
 
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f":material/info: UMAP of {md(panel.title)}: {md(problem)} Shown is PCA.", width="content")
-        st.button("Try again", key=f"again_{panel.title}", on_click=again, type="tertiary", icon=":material/refresh:")
+        st.caption(f":material/info: UMAP of {md(panel.title)}: {public_md(problem)} Shown is PCA.", width="content")
+        if not read_only():
+            st.button(
+                "Try again", key=f"again_{panel.title}", on_click=again, type="tertiary", icon=":material/refresh:"
+            )
 
 
 def _follow(wanted: Sequence[Panel]) -> None:
@@ -209,6 +213,7 @@ def _follow(wanted: Sequence[Panel]) -> None:
                     "once; PCA is shown meanwhile.",
                     width="content",
                 )
-                st.button("Cancel", key="cancel_map", on_click=cancel, type="tertiary", icon=":material/close:")
+                if not read_only():
+                    st.button("Cancel", key="cancel_map", on_click=cancel, type="tertiary", icon=":material/close:")
 
     body()

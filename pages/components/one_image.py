@@ -13,10 +13,11 @@ from pages.components.captions import caption, chart
 from pages.components.guard import card
 from pages.components.inspector import draw_score, places
 from pages.components.leverage import draw_leverage
-from pages.components.text import below, md, significant
-from pages.components.vectors import IMAGE_TYPES, square
+from pages.components.text import below, duration, md, significant
+from pages.components.vectors import IMAGE_TYPES, MOST_UPLOAD_MB, square
 
 VECTORS = 6
+MOST_S = 120.0  # that a page waits for one image; slower encoders score it as a run
 
 
 def draw() -> None:
@@ -27,7 +28,10 @@ def draw() -> None:
         return
     with card("drop"):
         left, middle, right = st.columns([4, 3, 2], gap="medium")
-        dropped = left.file_uploader("An image", type=IMAGE_TYPES, key="one_image", help="It stays on this machine.")
+        dropped = left.file_uploader(
+            "An image", type=IMAGE_TYPES, key="one_image", max_upload_size=MOST_UPLOAD_MB,
+            help="It stays on this machine.",
+        )  # fmt: skip
         labels = pickers.by_label(runs)
         first = list(labels.values()).index(pickers.latest_family(runs)[0])
         run = labels.get(
@@ -42,10 +46,22 @@ def draw() -> None:
         )
         classes = [pickers.ALL_IMAGES, *pickers.classes_of([run])]
         chosen = right.selectbox("Class", classes, key="within", help="Percentile among images of this class.")
+    if (takes_s := _takes_s(run)) > MOST_S:
+        st.caption(
+            f"An image takes this encoder about {duration(takes_s)} here, too long for a page: put it in a folder, and "
+            "score that."
+        )
+        return
     if dropped is None:
         st.caption("Drop a picture above: it is scored with the run's encoder and set among the run's images.")
         return
     _report(run, None if chosen == pickers.ALL_IMAGES else chosen, open_image(dropped.getvalue()))
+
+
+def _takes_s(run: Run) -> float:
+    """Seconds that an image took when the run was scored; 0 where that is not known."""
+    speed = run.progress().images_per_s
+    return 1 / speed if speed else 0.0
 
 
 def _report(run: Run, class_name: str | None, image: Image.Image) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 from jepascore_core.naming import distinct_names
 from jepascore_core.outliers import DROP_TOP, same_encoder
 from jepascore_core.store import Run
-from pages.components import pickers
+from pages.components import pickers, words
 from pages.components.guard import card
 from pages.components.text import md, number
 
@@ -62,8 +62,7 @@ def nothing_to_compare(runs: Sequence[Run]) -> None:
             f"{md(pickers.dataset_name(runs[0]))}: images that should look strange to it, or a folder of your own.",
             text_alignment="center",
         )
-        if st.button("Choose an encoder and images"):
-            st.switch_page("pages/score_images.py")
+        words.choose_images()
         st.space("small")
 
 

@@ -1,5 +1,6 @@
 """Which method tells the images apart: chart, verdict, table and ROC curves."""
 
+import re
 import time
 
 import numpy as np
@@ -13,8 +14,9 @@ from jepascore_core.store import ScoreRule
 from pages.components import loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.outliers_choice import Choice
-from pages.components.text import EMPTY, column, count, listed, md, number, plural
+from pages.components.text import EMPTY, column, count, listed, md, number, plural, public_md
 
+_HARMLESS = re.compile(r"[\w ,.·…()-]+")
 WAYS = {"holds": "lower\u00a0=\u00a0outlier", "inverted": "inverted", "undecided": "undecided"}
 _MEANT = {
     "holds": "a lower score means outlier",
@@ -70,15 +72,15 @@ def draw_methods(choice: Choice, found: Evaluation) -> None:
 
 def tell_warnings(found: Evaluation) -> None:
     """What a reader must know of rows and methods."""
-    told = [md(words) for words in found.warnings]
+    told = [public_md(words) for words in found.warnings]
     by_words: dict[str, list[str]] = {}
     for one in found.findings:
         for words in one.warnings:
             names = by_words.setdefault(words, [])
             if one.method.title not in names:
                 names.append(one.method.title)
-    told += [f"{md(listed(names))}: {md(words)}" for words, names in by_words.items()]
-    told += [f"{md(title)} is left out: {md(why)}." for title, why in found.left_out.items()]
+    told += [f"{md(listed(names))}: {public_md(words)}" for words, names in by_words.items()]
+    told += [f"{md(title)} is left out: {public_md(why)}." for title, why in found.left_out.items()]
     if told:
         with st.expander(f":material/info: {plural(len(told), 'note')} on rows and methods"):
             st.markdown("\n".join(f"- {words}" for words in told))
@@ -188,10 +190,15 @@ def pick_against(choice: Choice) -> int:
     if len(names) == 1:
         return 0
     shown = pickers.current_one("against", names, names[0])
-    chosen = st.segmented_control(
-        "Against", names, default=names[0], key="against", bind="query-params", required=True,
-        label_visibility="collapsed",
-    )  # fmt: skip
+    if all(map(_HARMLESS.fullmatch, names)):
+        chosen = st.segmented_control(
+            "Against", names, default=names[0], key="against", bind="query-params", required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
+    else:  # the options of a list are plain text; a button would read them as Markdown
+        chosen = st.selectbox(
+            "Against", names, key="against", bind="query-params", label_visibility="collapsed", width=400
+        )
     return names.index(chosen if chosen in names else shown)
 
 

@@ -10,7 +10,7 @@ from pages.components import loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.guard import card
 from pages.components.outliers_choice import Choice
-from pages.components.text import listed, md, number
+from pages.components.text import listed, md, number, public_md
 
 
 def draw_sweeps(choice: Choice) -> None:
@@ -20,7 +20,7 @@ def draw_sweeps(choice: Choice) -> None:
         try:
             found.append((run, loaders.outlier_sweeps(choice.inside, run)))
         except OutlierError as error:
-            st.caption(f":material/info: {md(error)}")
+            st.caption(f":material/info: {public_md(error)}")
     if not found:
         return
     with card("drops"):

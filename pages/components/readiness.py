@@ -13,11 +13,11 @@ from jepascore_core.naming import distinct_names
 from jepascore_core.plots import SCORE_AXIS
 from jepascore_core.readiness import Beside, Readiness
 from jepascore_core.store import Run, ScoreRule, encoder_of, same_dataset
-from pages.components import pickers
+from pages.components import pickers, words
 from pages.components.captions import caption, chart
 from pages.components.curves import drawn_curves
 from pages.components.guard import card
-from pages.components.text import EMPTY, column, count, dot, md, number
+from pages.components.text import EMPTY, column, count, dot, md, number, public_md
 
 MOST_REFERENCES = 6
 FIRST_REFERENCES = 3
@@ -56,8 +56,7 @@ def nothing_to_compare() -> None:
         st.space("small")
         st.markdown("**No encoder has scored two datasets yet**", text_alignment="center")
         st.caption("Score images that the encoder should be at home with, and images of your domain.")
-        if st.button("Choose an encoder and images"):
-            st.switch_page("pages/score_images.py")
+        words.choose_images()
         st.space("small")
 
 
@@ -125,7 +124,7 @@ def draw_beside(choice: Choice, found: Readiness) -> None:
     frame = frame.apply(lambda cells: cells if cells.name in ("reference", "scores lie") else column(cells))
     st.table(frame, border="horizontal", hide_index=True, alt="The domain beside each reference")
     for why in dict.fromkeys(one.why for one in found.beside if one.why):
-        st.caption(f":material/info: {md(why)}")
+        st.caption(f":material/info: {public_md(why)}")
     alike = next((one.coverage for one in found.beside if one.coverage is not None), None)
     expected = f"; two alike sets would have {number(alike.expected)} and about 1" if alike else ""
     st.caption(
@@ -169,7 +168,7 @@ def draw_within(found: Readiness) -> None:
         }
     st.table(pd.DataFrame([facts]), border="horizontal", hide_index=True, alt="The domain by itself")
     for why in dict.fromkeys(filter(None, (found.why_no_rank, found.why_no_probe))):
-        st.caption(f":material/info: {md(why)}")
+        st.caption(f":material/info: {public_md(why)}")
     st.caption(
         "Effective rank: over how many directions the embeddings spread (Roy and Vetterli 2007); with few images "
         f"beside D it is too small, so that domain and references are measured on as many, {count(found.rank_images)}. "

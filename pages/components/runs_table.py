@@ -5,10 +5,11 @@ from datetime import datetime
 import pandas as pd
 import streamlit as st
 
+from jepascore_core.naming import public_id
 from jepascore_core.store import Run, ScoreRule
 from pages.components import loaders, pickers
 from pages.components.report import MOST_RUNS, report_button
-from pages.components.text import count, md, number
+from pages.components.text import count, md, number, public_md
 
 STATES = {
     "done": "Done",
@@ -43,9 +44,9 @@ def draw() -> None:
         )  # fmt: skip
     for run in runs:
         if run.warning:
-            st.warning(f"**{md(run.label)}**: {md(run.warning)}", icon=":material/warning:")
+            st.warning(f"**{md(run.label)}**: {public_md(run.warning)}", icon=":material/warning:")
     for run in pickers.broken_runs():
-        st.warning(f"**{md(run.name)}** cannot be shown: {md(run.problem)}", icon=":material/folder_off:")
+        st.warning(f"**{md(run.name)}** cannot be shown: {public_md(run.problem)}", icon=":material/folder_off:")
 
 
 def _facts(label: str, run: Run) -> dict[str, object]:
@@ -60,8 +61,8 @@ def _facts(label: str, run: Run) -> dict[str, object]:
         "Images": count(counts["done"]),
         "Failed": count(counts["failed"]),
         "Median (nats)": number(loaders.median(run), 2),
-        "Encoder": str(run.meta["encoder"]["id"]),
-        "Dataset": str(run.meta["dataset"]["id"]),
+        "Encoder": public_id(str(run.meta["encoder"]["id"])),
+        "Dataset": public_id(str(run.meta["dataset"]["id"])),
         "Created": _moment(run),
     }
 

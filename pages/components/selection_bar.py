@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from jepascore_core import packs, store
+from jepascore_core.allowed import read_only
 from jepascore_core.errors import JepaScoreError
 from jepascore_core.store import Run, ScoreRule
 from pages.components import loaders, selection
@@ -38,8 +39,9 @@ def draw(rule: ScoreRule | None = None) -> None:
         if gone:
             st.caption(f":material/info: {plural(gone, 'run')} of them can no longer be read.")
         st.space("stretch")
-        with st.popover("Tag", icon=":material/label:", key="tag_selection"), guard():
-            _tag(runs)
+        if not read_only():
+            with st.popover("Tag", icon=":material/label:", key="tag_selection"), guard():
+                _tag(runs)
         with st.popover("Export", icon=":material/download:", key="export_selection"), guard():
             _export(runs, rule or ScoreRule())
         st.button("Clear", key="clear_selection", on_click=selection.clear, type="tertiary")
@@ -50,7 +52,7 @@ def _runs(names: list[str]) -> tuple[dict[str, Run], int]:
     found = {}
     for name in names:
         try:
-            run = store.open_run(name)
+            run = store.named_run(name)
         except JepaScoreError:
             continue
         if run.problem is None:

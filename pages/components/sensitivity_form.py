@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from jepascore_core import jobs, store
+from jepascore_core.allowed import read_only
 from jepascore_core.datasets.corruptions import CORRUPTIONS, SEVERITIES
 from jepascore_core.encoders.names import split_layer
 from jepascore_core.errors import JepaScoreError
@@ -14,7 +15,7 @@ from jepascore_core.store.request import RunRequest
 from pages.components import live, loaders, pickers, sensitivity_choice, work
 from pages.components.guard import card, guard
 from pages.components.sensitivity_choice import Choice
-from pages.components.text import count, duration, md, plural, significant
+from pages.components.text import count, duration, md, plural, public_md, significant
 
 MOST_AT_FIRST = 200  # images that the form proposes
 
@@ -23,10 +24,12 @@ def draw(choice: Choice) -> None:
     """The form of an experiment that needs runs of its own; jobs that stopped half-way."""
     if choice.view == sensitivity_choice.CORRUPTIONS:
         _jobs("corruptions")
-        _ask_for_corruptions(choice)
+        if not read_only():
+            _ask_for_corruptions(choice)
     elif choice.view == sensitivity_choice.LAYERS and choice.other is not None:
         _jobs("layers")
-        _ask_for_layers(choice)
+        if not read_only():
+            _ask_for_layers(choice)
 
 
 def _jobs(experiment: str) -> None:
@@ -48,7 +51,7 @@ def _at_work(job: Job) -> None:
         st.caption(
             f"{md(live.title(job))}: being scored now, one run after the other. Points appear as each is finished."
         )
-        if st.button("Cancel", key=f"cancel_{job.id}", type="tertiary"):
+        if not read_only() and st.button("Cancel", key=f"cancel_{job.id}", type="tertiary"):
             jobs.cancel(job)
             st.rerun()
 
@@ -86,7 +89,7 @@ def _ask_for_corruptions(choice: Choice) -> None:
                 wanted = experiments.corrupted_requests(choice.run, doses, limit=limit)
                 left = experiments.still_to_score(wanted, experiments.find_corrupted(choice.run, store.list_runs()))
             except JepaScoreError as error:
-                st.caption(md(error))
+                st.caption(public_md(error))
             _start(choice, request, left, limit)
         _tell_cost(choice, left, limit, chosen=bool(doses))
 
@@ -112,7 +115,7 @@ def _ask_for_layers(choice: Choice) -> None:
                     left = [*(left or []), *experiments.still_to_score(wanted, there)]
             except JepaScoreError as error:
                 left = None
-                st.caption(md(error))
+                st.caption(public_md(error))
             _start(choice, request, left, limit)
         _tell_cost(choice, left, limit, chosen=True)
 
@@ -167,7 +170,7 @@ def _told(estimate: Estimate, runs: int, images: int) -> str:
     """The cost in a line."""
     what = f"{plural(runs, 'run')} of {plural(images, 'image')}"
     if estimate.problem:
-        return f"{what}; the cost cannot be measured: {md(estimate.problem)}"
+        return f"{what}; the cost cannot be measured: {public_md(estimate.problem)}"
     if estimate.busy_with:
         return f"{what}; the device is busy with {md(estimate.busy_with)}: the cost is measured when it is free."
     if estimate.cost is None:

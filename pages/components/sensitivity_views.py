@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pandas as pd
 import streamlit as st
 
+from jepascore_core.allowed import read_only
 from jepascore_core.datasets.corruptions import STRENGTHS
 from jepascore_core.encoders.names import split_layer
 from jepascore_core.errors import JepaScoreError
@@ -18,7 +19,7 @@ from pages.components import sensitivity_words as words
 from pages.components.captions import caption, chart
 from pages.components.guard import card
 from pages.components.sensitivity_choice import CLASSES, CORRUPTIONS, LABELS, LAYERS, QUANTITIES, Choice
-from pages.components.text import column, count, listed, md, plural
+from pages.components.text import column, count, listed, md, plural, public_md
 
 _ABOUT_DOSES = (
     "bars: 95 %, of pairs. Severity 0 is the clean image. Severities follow ImageNet-C as shares of the image’s side; "
@@ -42,7 +43,7 @@ def draw_corruptions(choice: Choice) -> None:
         _nothing(
             "No corrupted images have been scored yet",
             "Each image is compared with itself under blur, noise, JPEG and a box that covers a part of it. "
-            "Start below; points appear as each run is finished.",
+            + ("" if read_only() else "Start below; points appear as each run is finished."),
         )
         return
     with _calm("Nothing can be compared"):
@@ -135,7 +136,9 @@ def draw_layers(choice: Choice) -> None:
         findings, left_out = loaders.over_depth(inside, other, list(choice.methods), paired=paired)
         titles = _held(choice.methods, findings)
         if not titles:
-            _nothing("No layer can be judged", "; ".join(f"{md(title)}: {md(why)}" for title, why in left_out.items()))
+            _nothing(
+                "No layer can be judged", "; ".join(f"{md(title)}: {public_md(why)}" for title, why in left_out.items())
+            )
             return
         names = (pickers.dataset_name(choice.run), pickers.dataset_name(choice.other))
         with card("depth"):
@@ -199,7 +202,7 @@ def _caption(choice: Choice, more: str) -> None:
 def _left_out(left_out: Mapping[str, str]) -> None:
     """Which methods are not possible, and why."""
     if left_out:
-        told = "; ".join(f"{md(title)}: {md(why)}" for title, why in list(left_out.items())[:6])
+        told = "; ".join(f"{md(title)}: {public_md(why)}" for title, why in list(left_out.items())[:6])
         more = f"; and {count(len(left_out) - 6)} more" if len(left_out) > 6 else ""
         st.caption(f":material/info: Left out: {told}{more}.")
 
@@ -219,4 +222,4 @@ def _calm(title: str) -> Iterator[None]:
     try:
         yield
     except JepaScoreError as error:
-        _nothing(title, md(error))
+        _nothing(title, public_md(error))

@@ -1,9 +1,13 @@
 """Words and numbers as every page writes them. Text that comes from data is escaped here."""
 
+import os
 import re
 from base64 import b64encode
 from collections.abc import Sequence
+from pathlib import Path
 
+from jepascore_core.allowed import data_roots
+from jepascore_core.naming import without_folders
 from jepascore_core.text import EMPTY as EMPTY
 from jepascore_core.text import count as count
 from jepascore_core.text import duration as duration
@@ -15,10 +19,16 @@ from jepascore_core.text import significant as significant
 
 _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 _SHORTCODE = re.compile(r":(?=[\w+\-/]+:)")
+# what becomes a link although it is escaped; our own messages name pages of the Hugging Face hub
+_ADDRESS = re.compile(
+    r"(?<=http)(?=://(?!huggingface\.co/))|(?<=https)(?=://(?!huggingface\.co/))|(?<=www)(?=\.)"
+    r"|(?<=[\w.+-])(?=@[\w-]+\.[\w-])",
+    re.IGNORECASE,
+)
 
 
 def md(text: object) -> str:
-    r"""Escape any text so that Markdown shows it as it is: no markup, no formula, no icon, no line break.
+    r"""Escape any text so that Markdown shows it as it is: no markup, formula, icon, link or line break.
 
     Example:
         >>> print(md("a*b"))
@@ -26,7 +36,24 @@ def md(text: object) -> str:
     """
     flat = " ".join(str(text).split())
     flat = _SHORTCODE.sub(":\u2060", flat)  # a word joiner keeps :cat: from becoming a picture
+    flat = _ADDRESS.sub("\u2060", flat)
     return _PUNCTUATION.sub(r"\\\1", flat)
+
+
+def shown(message: object) -> str:
+    """A message that names files, such as an error, without the folders that lead to them; not escaped.
+
+    Example:
+        >>> shown("There is no folder /home/me/birds.")
+        'There is no folder …/birds.'
+    """
+    text, home = str(message), os.environ.get("JEPASCORE_HOME") or str(Path.home())
+    return without_folders(text, [home, str(Path.home()), *(data_roots() or ())])
+
+
+def public_md(message: object) -> str:
+    """The same for Markdown: see ``shown`` and ``md``."""
+    return md(shown(message))
 
 
 def column(cells: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from jepascore_core.allowed import read_only
 from jepascore_core.datasets.images import open_image
 from jepascore_core.errors import JepaScoreError
 from jepascore_core.naming import is_imported, origin
@@ -20,11 +21,12 @@ from pages.components.captions import caption, chart
 from pages.components.guard import card, guard
 from pages.components.inspector import headline, score_of, spectrum, without_picture
 from pages.components.leverage import SIDE, draw_leverage
-from pages.components.text import below, count, md, number, significant
+from pages.components.text import below, count, md, number, public_md, significant
 
 if TYPE_CHECKING:
     from jepascore_core.encoders.encoder import Encoder
 
+MOST_UPLOAD_MB = 25  # one photograph
 IMAGE_TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"]
 LEAST_CLOUD = 3  # embeddings that span a plane
 PLANES = ("Among the run’s images", "The path alone")
@@ -114,7 +116,7 @@ def source_or_upload(run: Run, row: dict[str, Any]) -> Source | None:
     try:
         return Source(encode.source_image(run, row))
     except JepaScoreError as error:
-        reason = md(error)
+        reason = public_md(error)
     with card("missing", gap="xsmall"):
         if is_imported(run) and not encode.may_be_loaded(run):
             held = "score is" if is_given(run) else "score and spectrum are"
@@ -123,8 +125,11 @@ def source_or_upload(run: Run, row: dict[str, Any]) -> Source | None:
             return None
         st.markdown("**The source image is not at hand.** Its score and spectrum are stored and shown below.")
         st.caption(reason)
+        if read_only():
+            return None
         dropped = st.file_uploader(
-            "Drop the image here to see its singular vectors", type=IMAGE_TYPES, key="source_upload"
+            "Drop the image here to see its singular vectors", type=IMAGE_TYPES, key="source_upload",
+            max_upload_size=MOST_UPLOAD_MB,
         )  # fmt: skip
     return Source(open_image(dropped.getvalue()), brought=True) if dropped else None
 
@@ -178,7 +183,7 @@ def draw_vectors(run: Run, source: Source, wanted: Vectors, rule: ScoreRule) -> 
     except JepaScoreError as error:
         if not is_imported(run):
             raise
-        st.caption(f":material/info: Singular vectors need the encoder. {md(error)}")
+        st.caption(f":material/info: Singular vectors need the encoder. {public_md(error)}")
         return
     if is_imported(run):
         st.caption(":material/info: The run was imported; the pictures show the encoder of its name as it is here.")

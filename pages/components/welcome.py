@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from jepascore_core.allowed import read_only
+
 _HTML = """
 <section class="welcome" aria-label="First visit" hidden>
   <ol>
@@ -9,8 +11,7 @@ _HTML = """
       Click one to take it apart.</li>
     <li><b>Compare.</b> <i>Class extremes</i>, <i>Distributions</i> and the other pages under <i>Explore</i> ask one
       question each. Every view has its own address: copy the link to share it.</li>
-    <li><b>Score your own.</b> <i>Score images</i> takes a folder, a Parquet file or a dataset of Hugging Face, and a
-      pretrained encoder.</li>
+    {last}
   </ol>
   <button type="button">Got it</button>
 </section>
@@ -46,7 +47,13 @@ export default function (component) {
   }
 }
 """
-_WELCOME = st.components.v2.component("jepascore_welcome", html=_HTML, css=_STYLE, js=_SCRIPT)
+_LAST = (
+    "<li><b>Take along.</b> Select images and export them, or save a report: one file that opens anywhere.</li>"
+    if read_only()
+    else "<li><b>Score your own.</b> <i>Score images</i> takes a folder, a Parquet file or a dataset of Hugging Face, "
+    "and a pretrained encoder.</li>"
+)
+_WELCOME = st.components.v2.component("jepascore_welcome", html=_HTML.replace("{last}", _LAST), css=_STYLE, js=_SCRIPT)
 
 
 def welcome() -> None:

@@ -3,9 +3,10 @@
 import streamlit as st
 
 from jepascore_core import jobs
+from jepascore_core.allowed import read_only as _read_only
 from pages.components import live
 from pages.components.guard import card
-from pages.components.text import md
+from pages.components.text import md, public_md
 
 _WITHOUT_RUNS = ("Score images", "Theory lab")
 
@@ -48,6 +49,17 @@ def policy(name: str | None = None) -> str:
     return f"*{md(name)}*" + (f": {known[name]}" if name in known else "")
 
 
+def read_only(text: str) -> None:
+    """What a visitor cannot do here, said once and calmly; Markdown."""
+    st.caption(f":material/lock: {text}")
+
+
+def choose_images() -> None:
+    """The way to the form that starts runs; nothing for visitors, who cannot."""
+    if not _read_only() and st.button("Choose an encoder and images"):
+        st.switch_page("pages/score_images.py")
+
+
 def nothing_yet() -> None:
     """State of a page before the first result."""
     listed = live.scoring_jobs()
@@ -57,18 +69,24 @@ def nothing_yet() -> None:
         return
     for job in listed[:1]:
         if job.state == "failed":
-            st.error(md(job.message or "The last job failed."), icon=":material/error:")
+            st.error(public_md(job.message or "The last job failed."), icon=":material/error:")
     with card("empty", horizontal_alignment="center", gap="xsmall"):
         st.space("small")
         st.markdown("**No run to show yet**", text_alignment="center")
         st.caption("A run is one encoder over one dataset.", text_alignment="center")
         with st.container(horizontal=True, horizontal_alignment="center"):
-            if st.button("Score the demo", icon=":material/play_arrow:"):
+            if _read_only():
+                read_only("Runs are started by the owner of this dashboard.")
+            elif st.button("Score the demo", icon=":material/play_arrow:"):
                 jobs.start_demo()
                 st.rerun()
-            if st.button("Choose an encoder and images", type="tertiary"):
+            if not _read_only() and st.button("Choose an encoder and images", type="tertiary"):
                 st.switch_page("pages/score_images.py")
         st.space("small")
+
+
+def _about_scoring() -> str:
+    return "Runs at work, and the newest results." if _read_only() else "Your own folder, or one picture dropped in."
 
 
 def next_steps(*, have_runs: bool) -> None:
@@ -82,7 +100,7 @@ def next_steps(*, have_runs: bool) -> None:
         ("pages/outliers.py", "Outliers", "Which method tells unusual images from usual ones?"),
         ("pages/map.py", "Map", "Which images lie together for the encoder."),
         ("pages/sensitivity.py", "Sensitivity", "Does the score notice blur, a strange class, a wrong label?"),
-        ("pages/score_images.py", "Score images", "Your own folder, or one picture dropped in."),
+        ("pages/score_images.py", "Score images", _about_scoring()),
         ("pages/curation.py", "Curation", "Is keeping images by score better than keeping as many at random?"),
         ("pages/readiness.py", "Readiness", "How an encoder takes to a domain, beside runs it is at home in."),
         ("pages/theory_lab.py", "Theory lab", "Does the score follow a density that is known?"),

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 import streamlit as st
 
 from jepascore_core import jobs
+from jepascore_core.allowed import read_only
 from jepascore_core.distribution_plots import histogram_plot
 from jepascore_core.jobs import Job
 from jepascore_core.store import Run, ScoreRule
@@ -15,7 +16,7 @@ from pages.components.gallery import Row, gallery
 from pages.components.guard import card
 from pages.components.inspector import pick, reopen
 from pages.components.steady import steady
-from pages.components.text import count, md, plural
+from pages.components.text import count, md, plural, public_md, shown
 
 STOPPED = ("cancelled", "interrupted", "failed")
 
@@ -64,7 +65,9 @@ def draw_resumable(job: Job) -> None:
     with card(f"ended_{job.id}"):
         left, middle, right = st.columns([7, 1, 1], vertical_alignment="center")
         behind = f" after {count(job.done)} of {plural(job.planned, 'experiment')}" if job.planned else ""
-        left.markdown(f"**{md(live.title(job))}** :gray[{job.state}{behind}. {md(job.message)}]")
+        left.markdown(f"**{md(live.title(job))}** :gray[{job.state}{behind}. {public_md(job.message)}]")
+        if read_only():
+            return
         resumed = middle.button("Resume", key=f"again_{job.id}", width="stretch")
         if resumed or right.button("Dismiss", key=f"dismiss_{job.id}", width="stretch"):
             if resumed:
@@ -80,7 +83,7 @@ def draw_at_work(job: Job) -> None:
         left, right = st.columns([8, 1], vertical_alignment="center")
         with left:
             live.draw_progress(job)
-        if right.button("Cancel", key=f"cancel_{job.id}", width="stretch"):
+        if not read_only() and right.button("Cancel", key=f"cancel_{job.id}", width="stretch"):
             jobs.cancel(job)
             st.rerun()
 
@@ -89,8 +92,8 @@ def draw_failed(job: Job) -> None:
     """Why a job failed."""
     left, right = st.columns([8, 1], vertical_alignment="center")
     why = job.message or "it failed, and the log in the runs folder says why."
-    left.error(f"**{md(live.title(job))}**: {md(why)}", icon=":material/error:")
-    if right.button("Dismiss", key=f"dismiss_{job.id}", width="stretch"):
+    left.error(f"**{md(live.title(job))}**: {public_md(why)}", icon=":material/error:")
+    if not read_only() and right.button("Dismiss", key=f"dismiss_{job.id}", width="stretch"):
         jobs.dismiss(job)
         st.rerun()
 
@@ -105,8 +108,8 @@ def _resumable(run: Run) -> None:
     with card(f"stopped_{run.name}"):
         left, right = st.columns([8, 1], vertical_alignment="center")
         behind = f"{count(progress.done + progress.failed)} of {plural(progress.planned, 'image')}"
-        left.markdown(f"**{md(run.label)}** :gray[{progress.state} after {behind}. {md(progress.message)}]")
-        if right.button("Resume", key=f"resume_{run.name}", width="stretch"):
+        left.markdown(f"**{md(run.label)}** :gray[{progress.state} after {behind}. {public_md(progress.message)}]")
+        if not read_only() and right.button("Resume", key=f"resume_{run.name}", width="stretch"):
             jobs.start(run.request())
             st.rerun()
 
@@ -134,4 +137,5 @@ def _results(run: Run, *, arriving: bool) -> None:
     failures = loaders.failures(run)
     if len(failures):
         with st.expander(f"{plural(len(failures), 'image')} could not be scored"):
+            failures["error"] = failures["error"].map(shown)
             st.dataframe(failures[["key", "error"]], hide_index=True, alt="Images without a score and why")
