@@ -109,13 +109,14 @@ def test_number_of_tokens(encoder_id, tokens):
     assert model.forward_features(torch.zeros(1, *spec.input_size, device="meta")).shape[1] == tokens
 
 
-@pytest.mark.parametrize("name", ["jepa-tiny", "jepa-tiny-untrained"])
-def test_demo_preset_is_what_its_file_says(name):
-    encoder = load_encoder(f"demo:{name}")
-    assert encoder.spec == find_spec(f"demo:{name}")
+@pytest.mark.parametrize("encoder_id", [spec.id for spec in PRESETS if spec.id.startswith("demo:")])
+def test_demo_preset_is_what_its_file_says(encoder_id):
+    encoder = load_encoder(encoder_id)
+    assert encoder.spec == find_spec(encoder_id)
     assert encoder(encoder.transform(picture())[None]).shape == (1, encoder.spec.embedding_dim)
-    wide = load_encoder(f"demo:{name}", input_size=64)
-    assert wide.transform(picture()).shape == (3, 64, 64) == wide.spec.input_size
+    wide = load_encoder(encoder_id, input_size=80)
+    assert wide.transform(picture()).shape == (3, 80, 80) == wide.spec.input_size
+    assert wide(wide.transform(picture())[None]).isfinite().all()
 
 
 # ------------------------------------------------------------------------- real architectures, random weights

@@ -418,7 +418,8 @@ def held_out_scores(name: str, dataset: str, count: int) -> tuple[np.ndarray, Te
 
 @pytest.mark.parametrize(
     ("name", "dim", "side", "parameters"),
-    [("jepa-tiny", 16, 48, 663_544), ("jepa-tiny-untrained", 16, 48, 663_544)],
+    [("jepa-tiny", 16, 48, 663_544), ("jepa-tiny-untrained", 16, 48, 663_544)]
+    + [(f"jepa-small{twin}", 32, 64, 1_226_912) for twin in ("", "-vicreg", "-untrained")],
 )
 def test_shipped_files_are_small_and_describe_themselves(name: str, dim: int, side: int, parameters: int) -> None:
     path = WEIGHTS / f"{name}.safetensors"

@@ -8,7 +8,7 @@ ends, and is checked numerically whenever one is loaded.
 from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.encoders.spec import EncoderSpec as Row
 
-PX48, PX224, PX256, PX448 = ((3, side, side) for side in (48, 224, 256, 448))
+PX48, PX64, PX224, PX256, PX448 = ((3, side, side) for side in (48, 64, 224, 256, 448))
 
 CLS, MEAN, PROJ, ATTN, AVG = "class token", "mean", "projection", "attention", "average pool"
 
@@ -16,6 +16,7 @@ APACHE, MIT, NC, D3L = "Apache-2.0", "MIT", "CC-BY-NC-4.0", "DINOv3 License"
 
 # Families with the paper of each.
 SMALL, LE_PAPER = "small JEPA (sigreg)", "LeJEPA, arXiv:2511.08544"
+TWIN, VI_PAPER = "small JEPA (vicreg)", "VICReg, arXiv:2105.04906"
 UNTRAINED = "untrained"
 DINO2, D2_PAPER = "DINOv2", "DINOv2, arXiv:2304.07193"
 REG_PAPER = "Vision Transformers Need Registers, arXiv:2309.16588"
@@ -33,6 +34,9 @@ PRESETS: tuple[EncoderSpec, ...] = (
     # id, name, family, D, (C, H, W), pooling, null dimension, licence, paper
     Row("demo:jepa-tiny", "jepa-tiny", SMALL, 16, PX48, AVG, 0, MIT, LE_PAPER),
     Row("demo:jepa-tiny-untrained", "jepa-tiny-untrained", UNTRAINED, 16, PX48, AVG, 0, MIT, LE_PAPER),
+    Row("demo:jepa-small", "jepa-small", SMALL, 32, PX64, MEAN, 0, MIT, LE_PAPER),
+    Row("demo:jepa-small-vicreg", "jepa-small-vicreg", TWIN, 32, PX64, MEAN, 0, MIT, VI_PAPER),
+    Row("demo:jepa-small-untrained", "jepa-small-untrained", UNTRAINED, 32, PX64, MEAN, 0, MIT, LE_PAPER),
     Row("timm:vit_small_patch14_dinov2.lvd142m", "DINOv2 ViT-S/14", DINO2, 384, PX224, CLS, 2, APACHE, D2_PAPER),
     Row("timm:vit_base_patch14_dinov2.lvd142m", "DINOv2 ViT-B/14", DINO2, 768, PX224, CLS, 2, APACHE, D2_PAPER),
     Row("timm:vit_large_patch14_dinov2.lvd142m", "DINOv2 ViT-L/14", DINO2, 1024, PX224, CLS, 2, APACHE, D2_PAPER),
