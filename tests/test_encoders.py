@@ -114,6 +114,10 @@ def test_demo_preset_is_what_its_file_says(encoder_id):
     encoder = load_encoder(encoder_id)
     assert encoder.spec == find_spec(encoder_id)
     assert encoder(encoder.transform(picture())[None]).shape == (1, encoder.spec.embedding_dim)
+    if encoder.spec.pooling == "mean":  # a Vision Transformer's positions are those of its size
+        with pytest.raises(EncoderError, match="does not take an image of 80 px"):
+            load_encoder(encoder_id, input_size=80)
+        return
     wide = load_encoder(encoder_id, input_size=80)
     assert wide.transform(picture()).shape == (3, 80, 80) == wide.spec.input_size
     assert wide(wide.transform(picture())[None]).isfinite().all()
