@@ -14,10 +14,10 @@ with page(
 ):
     runs = runs_to_explore()
     groups = compare_choice.comparable(runs)
-    with guard():
-        compare_choice.offer_twins(runs)
     if not groups:
         compare_choice.nothing_to_compare()
+        with guard():
+            compare_choice.offer_twins(runs)
         st.stop()
     choice = compare_choice.choose(groups)
 
@@ -46,3 +46,5 @@ with page(
 
     open_image(choice.rule)
     live.live(figures)
+    with guard():
+        compare_choice.offer_twins(runs)

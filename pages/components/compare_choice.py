@@ -69,12 +69,9 @@ def offer_twins(runs: Sequence[Run]) -> None:
     enough = any(len({encoder_of(run) for run in group}) > 1 for group in same_dataset(trained))
     if enough or not trained or read_only():
         return
-    with card("twins"), st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            "**Only controls to compare with so far.** :gray[jepa-small and jepa-small-vicreg were trained on the same "
-            "images with two objectives.]",
-            width="stretch",
-        )
+    with card("twins", gap="xsmall"):
+        st.markdown("**Only controls to compare with so far**")
+        st.caption("jepa-small and jepa-small-vicreg were trained on the same images, with two objectives.")
         if st.button("Score the demo’s photographs under both", icon=":material/play_arrow:", key="twins"):
             for encoder in TWINS:
                 jobs.start(RunRequest(encoder, "demo:photos"))
