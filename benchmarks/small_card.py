@@ -250,8 +250,8 @@ def draw(work: Path, numbers: dict[str, Any], by_set: dict[str, dict[str, np.nda
     figures.scores_figure(WEIGHTS / f"{TRAINED}-scores.png", shown)
 
 
-def train_one(name: str, dataset: Dataset, work: Path) -> None:
-    """Train an encoder unless it is there."""
+def train_one(name: str, dataset: Dataset, images: Path, work: Path) -> None:
+    """Train an encoder unless it is there; its record names the file of images."""
 
     def told(record: StepRecord) -> None:
         if record.step % 25 == 0:
@@ -259,7 +259,7 @@ def train_one(name: str, dataset: Dataset, work: Path) -> None:
 
     path = work / f"{name}.safetensors"
     if not path.exists():
-        train(CONFIGS[name], out=path, dataset=dataset, on_step=told)
+        train(replace(CONFIGS[name], dataset=f"parquet:{images.name}"), out=path, dataset=dataset, on_step=told)
 
 
 def main() -> None:
@@ -277,7 +277,7 @@ def main() -> None:
         probe(dataset, judged, options.work)
         return
     for name in [options.only] if options.only else list(CONFIGS):
-        train_one(name, dataset, options.work)
+        train_one(name, dataset, options.images, options.work)
     if options.only:
         return
     paths = {name: options.work / f"{name}.safetensors" for name in (TRAINED, TWIN, UNTRAINED)}
