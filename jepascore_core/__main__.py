@@ -18,6 +18,8 @@ from jepascore_core.errors import JepaScoreError
 from jepascore_core.commands import scoring, runs, decisions, sensitivity, files, importing, training, lists
 # isort: on
 
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 __all__ = ["app", "decisions", "files", "importing", "lists", "main", "runs", "scoring", "sensitivity", "training"]
 
 
@@ -29,9 +31,10 @@ def main() -> None:
     except JepaScoreError as error:
         typer.echo(one_line(error), err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted; what is scored is kept, and the same command resumes.", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            typer.echo("Interrupted; what is scored is kept, and the same command resumes.", err=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Processes: whether one that wrote down its name still runs, and how one is asked to stop."""
 
 import contextlib
+import math
 import platform
 import signal
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 
 HOST = platform.node()
+_LOOK_S = 0.05  # between two looks at an event that a signal may set
 _SAME_S = 2.0  # creation times are told in ticks and drift a little when the clock is set
 
 
@@ -69,6 +71,44 @@ def is_alive(pid: int, name: str | None) -> bool:
     return False
 
 
+class SignalEvent(threading.Event):
+    """An event that a signal handler may set at any instant.
+
+    ``threading.Event.set`` takes a lock that the code which it interrupts may hold (that may be waiting for
+    the event, or be handling another signal), and would then wait for ever. Here nobody takes a lock.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = False
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._told
+
+    def set(self) -> None:
+        """Set it; those who wait notice within a few hundredths of a second."""
+        self._told = True
+
+    def clear(self) -> None:
+        """Unset it."""
+        self._told = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set.
+
+        Args:
+            timeout: Most seconds; None waits for ever.
+
+        Returns:
+            Whether it is set.
+        """
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._told and (left := end - time.monotonic()) > 0:
+            time.sleep(min(_LOOK_S, left))
+        return self._told
+
+
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
     """Turn SIGTERM and the first Ctrl-C into an event; a second Ctrl-C interrupts at once.
@@ -81,7 +121,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
     Raises:
         KeyboardInterrupt: Ctrl-C came again.
     """
-    stop = threading.Event()
+    stop = SignalEvent()
 
     def handle(number: int, frame: object) -> None:
         if stop.is_set() and number == signal.SIGINT:

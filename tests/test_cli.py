@@ -55,6 +55,21 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_an_early_ctrl_c_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from jepascore_core import __main__
+    from jepascore_core.commands import scoring
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scoring, "score_all", interrupted)
+    monkeypatch.setattr(sys, "argv", ["jepascore_core", "demo"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Interrupted; what is scored is kept, and the same command resumes.\n"
+
+
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A runs folder with one finished run of twelve galaxies, and that run."""

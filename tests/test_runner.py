@@ -5,6 +5,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -33,6 +35,7 @@ from jepascore_core.runner.views import draw_view
 from jepascore_core.score import jepa_score, views_score
 from jepascore_core.store import part_writer, parts
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
+from tests.children import context
 from tests.helpers_encoders import tiny_vit
 from tests.tiny import SIDE, D, TinyDataset, jpeg, tiny_encoder, tiny_transform, tiny_work
 
@@ -476,6 +479,29 @@ def test_signals_become_an_event():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(2)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def drowned_in_signals():
+    """Wait for the event, again and again, while signals interrupt the waiting and each other."""
+    with stop_on_signals() as stop:
+        sender = "import os, sys\nfor _ in range(300_000): os.kill(int(sys.argv[1]), 15)"
+        storm = subprocess.Popen([sys.executable, "-S", "-c", sender, str(os.getpid())])
+        while storm.poll() is None:
+            stop.wait(1e-4)
+            stop.set()
+            stop.clear()
+        os.kill(os.getpid(), signal.SIGTERM)
+        sys.exit(0 if stop.wait(5) else 1)
+
+
+def test_no_signal_waits_for_another():
+    """A handler must not take a lock: the code that it interrupts may hold it, and the process would hang for ever."""
+    child = context.Process(target=drowned_in_signals)
+    child.start()
+    child.join(30)
+    hangs = child.is_alive()
+    child.kill()
+    assert not hangs and child.exitcode == 0
 
 
 def test_batch_size_follows_the_size_of_the_jacobian():
