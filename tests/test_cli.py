@@ -33,6 +33,7 @@ COMMANDS = (
     "export",
     "import",
     "tags",
+    "verify",
     "map",
     "report",
     "extremes",

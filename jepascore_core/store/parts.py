@@ -1,6 +1,7 @@
 """Parquet parts of a run: their columns, which of them can be read, and which images they hold."""
 
 import hashlib
+import itertools
 import os
 import re
 import time
@@ -35,8 +36,9 @@ SCHEMA = pa.schema(
     metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
 
-_VANISHED = "is gone"
-_DAMAGED = "is damaged"
+VANISHED = "is gone"
+DAMAGED = "is damaged"
+CLOSED = "cannot be opened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def problem_of(path: Path, *, thorough: bool = False) -> str | None:
     try:
         stat = path.stat()
     except OSError:
-        return _VANISHED
+        return VANISHED
     return _verdict(path, (stat.st_size, stat.st_mtime_ns), thorough).problem
 
 
@@ -158,10 +160,26 @@ def set_damaged_aside(folder: Path) -> list[str]:
     Returns:
         Names of the parts that now end in ``.damaged``.
     """
-    names = [name for name, problem in damaged_parts(folder).items() if problem == _DAMAGED]
+    names = [name for name, problem in damaged_parts(folder).items() if problem == DAMAGED]
     for name in names:
-        (folder / name).rename(folder / f"{name}.damaged")
+        (folder / name).rename(aside_name(folder / name))
     return names
+
+
+def aside_name(path: Path) -> Path:
+    """Where a part goes that is not read any more but kept, beside others of its name.
+
+    Args:
+        path: The part.
+
+    Returns:
+        A path that is free, ``<name>.damaged`` or ``<name>.2.damaged`` and so on.
+    """
+    numbers = itertools.count(2)
+    aside = path.with_name(f"{path.name}.damaged")
+    while aside.exists():
+        aside = path.with_name(f"{path.name}.{next(numbers)}.damaged")
+    return aside
 
 
 def stored_scores(folder: Path) -> dict[str, float | None]:
@@ -202,7 +220,7 @@ def _look(folder: Path) -> _Look:
         changed,
         now if abs(time.time_ns() - changed) > _TICK_NS else -_TRUSTED_S,
         hashlib.blake2b(repr(names).encode(), digest_size=12).hexdigest(),
-        {path.name: problem for path, problem in judged.items() if problem and problem != _VANISHED},
+        {path.name: problem for path, problem in judged.items() if problem and problem != VANISHED},
         sum(verdict.done for verdict in whole),
         sum(verdict.failed for verdict in whole),
     )
@@ -241,8 +259,8 @@ def _examine(path: Path, stamp: tuple[int, int], thorough: bool) -> _Verdict:
             failed = sum(file.metadata.row_group(group).column(leaf).statistics.null_count for group in groups)
             return _Verdict(stamp, None, file.metadata.num_rows - failed, failed)
     except FileNotFoundError:
-        return _Verdict(stamp, _VANISHED)
+        return _Verdict(stamp, VANISHED)
     except PermissionError:
-        return _Verdict(stamp, "cannot be opened")
+        return _Verdict(stamp, CLOSED)
     except (OSError, pa.ArrowException, AttributeError):  # AttributeError: statistics that say nothing
-        return _Verdict(stamp, _DAMAGED)
+        return _Verdict(stamp, DAMAGED)
