@@ -34,6 +34,7 @@ COMMANDS = (
     "import",
     "tags",
     "verify",
+    "compact",
     "map",
     "report",
     "extremes",

@@ -1,11 +1,13 @@
-"""Commands that take care of runs: ``verify``."""
+"""Commands that take care of runs: ``verify`` and ``compact``."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from jepascore_core.commands.app import Json, RunsDir, command
-from jepascore_core.commands.printing import one_line, print_json
+from jepascore_core.commands.app import Json, RunNames, RunsDir, command
+from jepascore_core.commands.printing import one_line, print_json, progress_bar
 
 PANEL = "Take care of runs"  # of --help
 
@@ -41,6 +43,28 @@ def verify(
         print_json(told)
     if not all(facts["sound"] for facts in told):
         raise typer.Exit(1)
+
+
+@command(PANEL, "compact jepa-tiny-photos-0123456789")
+def compact(runs: RunNames, runs_dir: RunsDir = None) -> None:
+    """Make few large parts of a run's many small ones, so that it opens faster.
+
+    May be interrupted, or killed, at any instant; the run can be read meanwhile. Rows stay as they are.
+    """
+    from jepascore_core import store
+    from jepascore_core.processes import stop_on_signals
+    from jepascore_core.store import compacting
+
+    with stop_on_signals() as stop:
+        for run in [store.open_run(run, runs_dir) for run in runs]:
+            with progress_bar(run.name) as advance:
+                came_to = compacting.compact(run.path, on_progress=partial(_advance, advance), stop=stop)
+            typer.echo(f"{run.name}: {came_to.before} parts before, {came_to.after} now, {came_to.rows} rows")
+
+
+def _advance(advance: Callable[[int, int, str], None], done: int, total: int) -> None:
+    """Move the bar."""
+    advance(done, total, "parts")
 
 
 def _checked(run: Any, repair: bool) -> dict[str, Any]:

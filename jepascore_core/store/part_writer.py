@@ -164,9 +164,26 @@ def write_tables(path: Path, tables: Iterable[pa.Table]) -> int:
     first = next(groups, None)
     if first is None:
         return 0
-    with written_aside(path) as aside, pq.ParquetWriter(aside, SCHEMA, **_LAYOUT) as writer:
-        written = 0
-        for group in itertools.chain([first], groups):
+    with written_aside(path) as aside:
+        return write_groups(aside, itertools.chain([first], groups))
+
+
+def write_groups(path: Path, tables: Iterable[pa.Table]) -> int:
+    """As ``write_tables``, straight to a path, which is made in any case and is half written meanwhile.
+
+    Args:
+        path: File to write.
+        tables: Rows.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written.
+    """
+    written = 0
+    with pq.ParquetWriter(path, SCHEMA, **_LAYOUT) as writer:
+        for group in _regrouped(tables):
             writer.write_table(group, row_group_size=_ROW_GROUP)
             written += len(group)
     return written

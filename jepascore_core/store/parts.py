@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import os
-import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from jepascore_core.store import journal
 
 FORMAT_VERSION = 1
 Row = dict[str, Any]
@@ -65,6 +66,7 @@ class _Look:
 
 _verdicts: dict[Path, _Verdict] = {}
 _looks: dict[Path, _Look] = {}
+_LISTINGS = 20  # a folder whose parts are replaced again and again while we look is looked at no longer
 _TRUSTED_S = 1.0  # a look holds that long if nothing in the folder is made, renamed or removed: a page takes many
 _TICK_NS = 50_000_000  # and not at all while a part might have come within the clock's tick of the last change
 
@@ -72,17 +74,28 @@ _TICK_NS = 50_000_000  # and not at all while a part might have come within the 
 def part_files(folder: Path) -> list[Path]:
     """Every part of a run, whole or damaged, in the order of writing.
 
+    Each row is in one of them, also while the run is compacted: a part that another has taken the place of is left out.
+
     Args:
         folder: The run's folder.
 
     Returns:
         Absolute paths; empty when the folder is gone.
     """
-    try:
-        names = [entry.name for entry in os.scandir(folder.absolute()) if _is_part(entry.name)]
-    except OSError:
-        return []
-    return [folder.absolute() / name for name in sorted(names)]
+    folder = folder.absolute()
+    names, before = set[str](), b""
+    for _ in range(_LISTINGS):
+        before = journal.read_bytes(folder)
+        try:
+            names = {entry.name for entry in os.scandir(folder) if journal.is_part(entry.name)}
+        except OSError:
+            return []
+        if journal.read_bytes(folder) == before:  # else parts came and went while we listed them
+            break
+    told = journal.parse(before)
+    if told and told.part and (folder / told.part).exists():
+        names = (names | {told.part}) - told.supersedes  # it may have come since, and the others gone
+    return [folder / name for name in sorted(names)]
 
 
 def readable_parts(folder: Path) -> list[Path]:
@@ -94,7 +107,17 @@ def readable_parts(folder: Path) -> list[Path]:
     Returns:
         Absolute paths.
     """
-    return [path for path in part_files(folder) if problem_of(path) is None]
+    return [path for path, problem in _judged(folder).items() if problem is None]
+
+
+def _judged(folder: Path) -> dict[Path, str | None]:
+    """What is wrong with each part; listed anew when one vanishes meanwhile, for its rows may be in another then."""
+    judged: dict[Path, str | None] = {}
+    for _ in range(_LISTINGS):
+        judged = {path: problem_of(path) for path in part_files(folder)}
+        if VANISHED not in judged.values():
+            break
+    return judged
 
 
 def stamp(folder: Path) -> str:
@@ -107,6 +130,18 @@ def stamp(folder: Path) -> str:
         A short text; empty when the folder is gone.
     """
     return _look(folder).stamp
+
+
+def stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """The parts that are whole, as they are this instant.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Name, bytes and time of each, ns.
+    """
+    return [(path.name, *_verdicts[path].stamp) for path, problem in _judged(folder).items() if problem is None]
 
 
 def damaged_parts(folder: Path) -> dict[str, str]:
@@ -213,7 +248,7 @@ def _look(folder: Path) -> _Look:
     now = time.monotonic()
     if known is not None and known.changed == changed and now - known.taken_s < _TRUSTED_S:
         return known
-    judged = {path: problem_of(path) for path in part_files(folder)}
+    judged = _judged(folder)
     whole = [_verdicts[path] for path, problem in judged.items() if problem is None]
     names = [(path.name, _verdicts[path].stamp) for path, problem in judged.items() if problem is None]
     seen = _Look(
@@ -226,10 +261,6 @@ def _look(folder: Path) -> _Look:
     )
     _looks[folder] = seen
     return seen
-
-
-def _is_part(name: str) -> bool:
-    return re.fullmatch(r"part-\d+[-\w]*\.parquet", name) is not None
 
 
 def _verdict(path: Path, stamp: tuple[int, int], thorough: bool) -> _Verdict:

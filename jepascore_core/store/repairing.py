@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from jepascore_core.allowed import owner_only
 from jepascore_core.errors import RunError
-from jepascore_core.files import TEMPORARY, remove_temporary_files, why, write_json, written_aside
-from jepascore_core.locks import Busy, hold_briefly
+from jepascore_core.files import TEMPORARY, remove_temporary_files, write_json, written_aside
 from jepascore_core.store import parts
 from jepascore_core.store.part_writer import write_tables
 from jepascore_core.store.progress import FILE_NAME as PROGRESS_FILE
 from jepascore_core.store.progress import Progress, read_progress
+from jepascore_core.store.run_folder import changing, finish_compaction
 from jepascore_core.store.runs import read_run
 from jepascore_core.store.verifying import Verified, claims_done, verify
 from jepascore_core.text import plural
@@ -49,33 +49,10 @@ def repair(folder: Path, planned_keys: frozenset[str] | None = None) -> list[str
     if version != parts.FORMAT_VERSION:
         raise RunError(f"{folder.name} has format {version!r}; repair it with the version that made it.")
     with changing(folder, "repair"):
-        deeds = [*_remove_temporary(folder), *_set_aside(folder)]
+        deeds = [*_remove_temporary(folder), *_finish(folder), *_set_aside(folder)]
         found = verify(folder, planned_keys)
         deeds += [_leave_out(folder / name, rows) for name, rows in found.unsound.items()]
         return [*deeds, *_tell_progress(folder, found)]
-
-
-@contextlib.contextmanager
-def changing(folder: Path, deed: str) -> Iterator[None]:
-    """Hold a run's lock for as long as its files are changed.
-
-    Args:
-        folder: The run's folder.
-        deed: What is done, as in "try to … it later".
-
-    Yields:
-        Nothing; nobody else writes in the folder within the block.
-
-    Raises:
-        RunError: Another process holds the run, or the folder cannot be written.
-    """
-    try:
-        with hold_briefly(folder / ".lock", timeout_s=0.0):
-            yield
-    except Busy as error:
-        raise RunError(f"Another process is at work on {folder.name}; {deed} it when that has ended.") from error
-    except OSError as error:
-        raise RunError(f"Cannot write in {folder.name} ({why(error)}).") from error
 
 
 def _remove_temporary(folder: Path) -> list[str]:
@@ -83,6 +60,11 @@ def _remove_temporary(folder: Path) -> list[str]:
     left = len(list(folder.glob(f".*{TEMPORARY}")))
     remove_temporary_files(folder)
     return [f"Removed {plural(left, 'file')} half written."] if left else []
+
+
+def _finish(folder: Path) -> list[str]:
+    """Finish a compaction that died."""
+    return ["Finished a compaction that was interrupted."] if finish_compaction(folder) else []
 
 
 def _set_aside(folder: Path) -> list[str]:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jepascore_core.files import TEMPORARY
-from jepascore_core.store import parts
+from jepascore_core.locks import is_held
+from jepascore_core.store import journal, parts
 from jepascore_core.store.progress import FILE_NAME as PROGRESS_FILE
 from jepascore_core.store.progress import read_progress
 from jepascore_core.store.row_faults import COLUMNS, Expected, expected_of, faults
@@ -192,11 +193,14 @@ def _check_progress(folder: Path, found: _Found) -> bool:
         missing = isinstance(error, FileNotFoundError)
         if not (missing and is_newborn(folder)):
             found.wrong.append(Wrong(PROGRESS_FILE, f"{PROGRESS_FILE} is missing." if missing else str(error)))
-        return False
-    found.right.append(f"{PROGRESS_FILE} can be read: {progress.state}.")
-    if progress.active:
+        active = False
+    else:
+        found.right.append(f"{PROGRESS_FILE} can be read: {progress.state}.")
+        active = progress.active
+    active = active or is_held(folder / ".lock")
+    if active:
         found.notes.append("A process is at work on this run: what it writes from now on is not checked.")
-    return progress.active
+    return active
 
 
 def _check_parts(folder: Path, found: _Found) -> dict[str, str]:
@@ -331,6 +335,13 @@ def claims_done(folder: Path) -> bool:
 
 def _check_files(folder: Path, active: bool, found: _Found) -> None:
     """Name what was left behind or set aside."""
+    told = journal.parse(journal.read_bytes(folder))
+    if told is None:
+        words = f"{journal.FILE_NAME} is damaged: parts that a compaction left behind would be read twice."
+        found.wrong.append(Wrong(journal.FILE_NAME, words))
+    elif told.part and not active:
+        words = f"A compaction was interrupted: {plural(len(told.supersedes), 'part')} of it may be left behind."
+        found.wrong.append(Wrong(journal.FILE_NAME, f"{words} Each row is read once all the same."))
     temporary = sorted(folder.glob(f".*{TEMPORARY}"))
     if temporary and not active:
         words = f"{plural(len(temporary), 'file')} half written by a process that died, such as {temporary[0].name}."
