@@ -45,7 +45,7 @@ def thumbnails() -> list[bytes]:
     return jpegs
 
 
-def make_run(home: Path, rows: int, encoder: int, jpegs: list[bytes]) -> Path:
+def make_run(home: Path, rows: int, encoder: int, jpegs: list[bytes], part_rows: int = PART) -> Path:
     """Write one run of many rows, unless it is there.
 
     Args:
@@ -53,6 +53,7 @@ def make_run(home: Path, rows: int, encoder: int, jpegs: list[bytes]) -> Path:
         rows: Number of images.
         encoder: Which of the encoders.
         jpegs: Thumbnails to use.
+        part_rows: Rows of a part.
 
     Returns:
         The run's folder.
@@ -63,8 +64,8 @@ def make_run(home: Path, rows: int, encoder: int, jpegs: list[bytes]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "run.json", _meta(folder.name, rows, encoder))
     names = np.array([f"class {number:04d}" for number in range(CLASSES)])
-    for number, start in enumerate(range(0, rows, PART), start=1):
-        index = np.arange(start, min(start + PART, rows))
+    for number, start in enumerate(range(0, rows, part_rows), start=1):
+        index = np.arange(start, min(start + part_rows, rows))
         write_table(folder, number, _table(index, encoder, names, jpegs))
     progress = {"state": "done", "done": rows, "failed": 0, "planned": rows, "heartbeat": time.time(), "message": ""}
     write_json(folder / PROGRESS_FILE, progress)

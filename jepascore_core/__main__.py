@@ -15,12 +15,14 @@ from jepascore_core.errors import JepaScoreError
 
 # isort: off
 # registers them, in the order of --help
-from jepascore_core.commands import scoring, runs, decisions, sensitivity, files, importing, training, lists
+from jepascore_core.commands import scoring, runs, decisions, sensitivity, files, importing, care, training, lists
 # isort: on
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
-__all__ = ["app", "decisions", "files", "importing", "lists", "main", "runs", "scoring", "sensitivity", "training"]
+__all__ = [
+    "app", "care", "decisions", "files", "importing", "lists", "main", "runs", "scoring", "sensitivity", "training",
+]  # fmt: skip
 
 
 def main() -> None:

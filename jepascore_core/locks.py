@@ -93,6 +93,26 @@ def hold_briefly(path: Path, *, timeout_s: float = 10.0) -> Iterator[None]:
         yield
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock, with words or without.
+
+    Args:
+        path: Its file; not made when absent.
+
+    Returns:
+        False too where that cannot be found out.
+    """
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
 def holder_of(path: Path) -> str | None:
     """Who holds a lock.
 

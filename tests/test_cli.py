@@ -33,6 +33,8 @@ COMMANDS = (
     "export",
     "import",
     "tags",
+    "verify",
+    "compact",
     "map",
     "report",
     "extremes",

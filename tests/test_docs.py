@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import precision, runner, speed, theory
+from benchmarks import compaction, precision, runner, speed, theory
 from jepascore_core.datasets import DATASETS
 from jepascore_core.encoders.presets import PRESETS
 
@@ -41,7 +41,13 @@ def test_links_and_pictures_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "table"), [("speed_cpu", speed.table), ("runner_cpu", runner.table), ("precision_cpu", precision.table)]
+    ("name", "table"),
+    [
+        ("speed_cpu", speed.table),
+        ("runner_cpu", runner.table),
+        ("precision_cpu", precision.table),
+        ("compaction", compaction.table),
+    ],
 )
 def test_the_speed_tables_are_the_measured_ones(name: str, table: Callable[[list], str]) -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())

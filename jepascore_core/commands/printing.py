@@ -38,7 +38,7 @@ def _finite(value: Any) -> Any:
 def one_line(value: Any) -> str:
     """Text that cannot break a line or move a terminal's cursor."""
     text = "" if value is None else str(value)
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    return "".join(letter if letter.isprintable() or letter == "\u202f" else "�" for letter in text)  # 1 000
 
 
 @contextmanager

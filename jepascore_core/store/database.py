@@ -3,7 +3,8 @@
 import functools
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from jepascore_core.store.parts import SCHEMA, problem_of, readable_parts
 _Answer = TypeVar("_Answer")
 
 _ATTEMPTS = 4
+_PATIENCE_S = 30.0  # for parts that vanish again and again, as while a run is compacted
 _BATCH_ROWS = 4096
 _making = threading.Lock()
 
@@ -77,12 +79,18 @@ def query_batches(
     Raises:
         RunError: The parts cannot be queried.
     """
-    paths = readable_parts(folder)
-    with _connect() as connection:
-        try:
-            yield from _relation(connection, sql, paths, values, beside).to_arrow_reader(_BATCH_ROWS)
-        except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
-            raise RunError(_why(folder, error)) from error
+    begun, deadline = False, time.monotonic() + _PATIENCE_S
+    while True:
+        paths = readable_parts(folder)
+        with _connect() as connection:
+            try:
+                for batch in _relation(connection, sql, paths, values, beside).to_arrow_reader(_BATCH_ROWS):
+                    begun = True
+                    yield batch
+                return
+            except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
+                if begun or not _vanished(paths) or time.monotonic() > deadline:
+                    raise RunError(_why(folder, paths, error)) from error
 
 
 def _ask(
@@ -98,17 +106,27 @@ def _ask(
         RunError: The parts cannot be queried.
     """
     failure: Exception | None = None
-    for _ in range(_ATTEMPTS):
+    paths: list[Path] = []
+    attempts, deadline = _ATTEMPTS, time.monotonic() + _PATIENCE_S
+    while attempts:
         paths = readable_parts(folder)
         with _connect() as connection:
             try:
                 return fetch(_relation(connection, sql, paths, values, beside))
             except (duckdb.Error, UnicodeError) as error:
                 failure = error
-        # which part was it? Reading them all is slow, and only happens when one is damaged or gone
+        if _vanished(paths) and time.monotonic() < deadline:  # compaction put another in their place
+            continue
+        attempts -= 1
+        # which part was it? Reading them all is slow, and only happens when one is damaged
         if all([problem_of(path, thorough=True) is None for path in paths]):
             break
-    raise RunError(_why(folder, failure)) from failure
+    raise RunError(_why(folder, paths, failure)) from failure
+
+
+def _vanished(paths: Sequence[Path]) -> bool:
+    """Whether any of some parts is gone."""
+    return not all(path.exists() for path in paths)
 
 
 def _relation(
@@ -159,7 +177,9 @@ def _empty() -> str:
 _EMPTY = _empty()
 
 
-def _why(folder: Path, error: Exception | None) -> str:
+def _why(folder: Path, paths: Sequence[Path], error: Exception | None) -> str:
     """One sentence on what DuckDB said."""
+    if _vanished(paths):
+        return f"The rows of {folder.name} were moved or compacted while they were read; ask again."
     first_line = str(error).strip().partition("\n")[0][:200]
     return f"The rows of {folder.name} cannot be queried ({first_line})."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jepascore_core.errors import JepaScoreError, RunError
 from jepascore_core.files import read_json, why, write_json, written_aside
-from jepascore_core.store.parts import readable_parts
+from jepascore_core.store.parts import stamps
 from jepascore_core.store.runs import open_run
 
 FOLDER = ".maps"
@@ -97,10 +97,8 @@ def map_file(request: MapRequest, home: Path) -> Path:
     """
     request.check()
     runs = [open_run(name, home) for name in request.runs]
-    parts = [
-        [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in readable_parts(run.path)] for run in runs
-    ]
-    text = json.dumps([asdict(request), [str(run.path) for run in runs], parts, _makers()], sort_keys=True)
+    held = [stamps(run.path) for run in runs]
+    text = json.dumps([asdict(request), [str(run.path) for run in runs], held, _makers()], sort_keys=True)
     return home / FOLDER / f"{hashlib.blake2b(text.encode(errors='surrogatepass'), digest_size=10).hexdigest()}.parquet"
 
 

@@ -1,11 +1,12 @@
 """Write rows into Parquet parts, each whole or absent, without making the scoring wait."""
 
 import contextlib
+import itertools
 import queue
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,11 @@ _FIRST_FLUSH_S = 1.5  # so that pages fill at once
 _FLUSH_S = 10.0
 _SLOWEST_FLUSH_S = 60.0  # reached after 100 minutes, so that a run of days does not make 100,000 parts
 _QUEUED_BATCHES = 32
+_LAYOUT = {
+    "compression": {name: "NONE" if name == "thumbnail" else "ZSTD" for name in SCHEMA.names},  # JPEG is dense
+    "use_dictionary": ["label", "class_name"],
+    "write_page_checksum": True,
+}
 
 
 class PartWriter:
@@ -137,15 +143,64 @@ def write_table(folder: Path, number: int, table: pa.Table) -> Path:
     # the random end keeps two writers on different machines from ever replacing each other's parts
     path = folder / f"part-{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
     with written_aside(path) as aside:
-        pq.write_table(
-            table,
-            aside,
-            row_group_size=_ROW_GROUP,
-            compression={name: "NONE" if name == "thumbnail" else "ZSTD" for name in SCHEMA.names},  # JPEG is dense
-            use_dictionary=["label", "class_name"],
-            write_page_checksum=True,
-        )
+        pq.write_table(table, aside, row_group_size=_ROW_GROUP, **_LAYOUT)
     return path
+
+
+def write_tables(path: Path, tables: Iterable[pa.Table]) -> int:
+    """Write one part from tables that need not fit in memory together, whole or not at all.
+
+    Args:
+        path: The part to make or replace.
+        tables: Its rows, in ``SCHEMA``; small ones are joined into row groups of the usual size.
+
+    Returns:
+        Rows written; without any, no part is made and none replaced.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written.
+    """
+    groups = _regrouped(tables)
+    first = next(groups, None)
+    if first is None:
+        return 0
+    with written_aside(path) as aside:
+        return write_groups(aside, itertools.chain([first], groups))
+
+
+def write_groups(path: Path, tables: Iterable[pa.Table]) -> int:
+    """As ``write_tables``, straight to a path, which is made in any case and is half written meanwhile.
+
+    Args:
+        path: File to write.
+        tables: Rows.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written.
+    """
+    written = 0
+    with pq.ParquetWriter(path, SCHEMA, **_LAYOUT) as writer:
+        for group in _regrouped(tables):
+            writer.write_table(group, row_group_size=_ROW_GROUP)
+            written += len(group)
+    return written
+
+
+def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of a row group each."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        while sum(map(len, held)) >= _ROW_GROUP:
+            joined = pa.concat_tables(held)
+            yield joined.slice(0, _ROW_GROUP)
+            held = [joined.slice(_ROW_GROUP)]
+    left = pa.concat_tables(held) if held else None
+    if left is not None and len(left):
+        yield left
 
 
 def _sentence(error: BaseException, folder: Path) -> str:

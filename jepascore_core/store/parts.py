@@ -1,8 +1,8 @@
 """Parquet parts of a run: their columns, which of them can be read, and which images they hold."""
 
 import hashlib
+import itertools
 import os
-import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from jepascore_core.store import journal
 
 FORMAT_VERSION = 1
 Row = dict[str, Any]
@@ -35,8 +37,9 @@ SCHEMA = pa.schema(
     metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
 
-_VANISHED = "is gone"
-_DAMAGED = "is damaged"
+VANISHED = "is gone"
+DAMAGED = "is damaged"
+CLOSED = "cannot be opened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class _Look:
 
 _verdicts: dict[Path, _Verdict] = {}
 _looks: dict[Path, _Look] = {}
+_LISTINGS = 20  # a folder whose parts are replaced again and again while we look is looked at no longer
 _TRUSTED_S = 1.0  # a look holds that long if nothing in the folder is made, renamed or removed: a page takes many
 _TICK_NS = 50_000_000  # and not at all while a part might have come within the clock's tick of the last change
 
@@ -70,17 +74,28 @@ _TICK_NS = 50_000_000  # and not at all while a part might have come within the 
 def part_files(folder: Path) -> list[Path]:
     """Every part of a run, whole or damaged, in the order of writing.
 
+    Each row is in one of them, also while the run is compacted: a part that another has taken the place of is left out.
+
     Args:
         folder: The run's folder.
 
     Returns:
         Absolute paths; empty when the folder is gone.
     """
-    try:
-        names = [entry.name for entry in os.scandir(folder.absolute()) if _is_part(entry.name)]
-    except OSError:
-        return []
-    return [folder.absolute() / name for name in sorted(names)]
+    folder = folder.absolute()
+    names, before = set[str](), b""
+    for _ in range(_LISTINGS):
+        before = journal.read_bytes(folder)
+        try:
+            names = {entry.name for entry in os.scandir(folder) if journal.is_part(entry.name)}
+        except OSError:
+            return []
+        if journal.read_bytes(folder) == before:  # else parts came and went while we listed them
+            break
+    told = journal.parse(before)
+    if told and told.part and (folder / told.part).exists():
+        names = (names | {told.part}) - told.supersedes  # it may have come since, and the others gone
+    return [folder / name for name in sorted(names)]
 
 
 def readable_parts(folder: Path) -> list[Path]:
@@ -92,7 +107,17 @@ def readable_parts(folder: Path) -> list[Path]:
     Returns:
         Absolute paths.
     """
-    return [path for path in part_files(folder) if problem_of(path) is None]
+    return [path for path, problem in _judged(folder).items() if problem is None]
+
+
+def _judged(folder: Path) -> dict[Path, str | None]:
+    """What is wrong with each part; listed anew when one vanishes meanwhile, for its rows may be in another then."""
+    judged: dict[Path, str | None] = {}
+    for _ in range(_LISTINGS):
+        judged = {path: problem_of(path) for path in part_files(folder)}
+        if VANISHED not in judged.values():
+            break
+    return judged
 
 
 def stamp(folder: Path) -> str:
@@ -105,6 +130,18 @@ def stamp(folder: Path) -> str:
         A short text; empty when the folder is gone.
     """
     return _look(folder).stamp
+
+
+def stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """The parts that are whole, as they are this instant.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Name, bytes and time of each, ns.
+    """
+    return [(path.name, *_verdicts[path].stamp) for path, problem in _judged(folder).items() if problem is None]
 
 
 def damaged_parts(folder: Path) -> dict[str, str]:
@@ -132,7 +169,7 @@ def problem_of(path: Path, *, thorough: bool = False) -> str | None:
     try:
         stat = path.stat()
     except OSError:
-        return _VANISHED
+        return VANISHED
     return _verdict(path, (stat.st_size, stat.st_mtime_ns), thorough).problem
 
 
@@ -158,10 +195,26 @@ def set_damaged_aside(folder: Path) -> list[str]:
     Returns:
         Names of the parts that now end in ``.damaged``.
     """
-    names = [name for name, problem in damaged_parts(folder).items() if problem == _DAMAGED]
+    names = [name for name, problem in damaged_parts(folder).items() if problem == DAMAGED]
     for name in names:
-        (folder / name).rename(folder / f"{name}.damaged")
+        (folder / name).rename(aside_name(folder / name))
     return names
+
+
+def aside_name(path: Path) -> Path:
+    """Where a part goes that is not read any more but kept, beside others of its name.
+
+    Args:
+        path: The part.
+
+    Returns:
+        A path that is free, ``<name>.damaged`` or ``<name>.2.damaged`` and so on.
+    """
+    numbers = itertools.count(2)
+    aside = path.with_name(f"{path.name}.damaged")
+    while aside.exists():
+        aside = path.with_name(f"{path.name}.{next(numbers)}.damaged")
+    return aside
 
 
 def stored_scores(folder: Path) -> dict[str, float | None]:
@@ -195,23 +248,19 @@ def _look(folder: Path) -> _Look:
     now = time.monotonic()
     if known is not None and known.changed == changed and now - known.taken_s < _TRUSTED_S:
         return known
-    judged = {path: problem_of(path) for path in part_files(folder)}
+    judged = _judged(folder)
     whole = [_verdicts[path] for path, problem in judged.items() if problem is None]
     names = [(path.name, _verdicts[path].stamp) for path, problem in judged.items() if problem is None]
     seen = _Look(
         changed,
         now if abs(time.time_ns() - changed) > _TICK_NS else -_TRUSTED_S,
         hashlib.blake2b(repr(names).encode(), digest_size=12).hexdigest(),
-        {path.name: problem for path, problem in judged.items() if problem and problem != _VANISHED},
+        {path.name: problem for path, problem in judged.items() if problem and problem != VANISHED},
         sum(verdict.done for verdict in whole),
         sum(verdict.failed for verdict in whole),
     )
     _looks[folder] = seen
     return seen
-
-
-def _is_part(name: str) -> bool:
-    return re.fullmatch(r"part-\d+[-\w]*\.parquet", name) is not None
 
 
 def _verdict(path: Path, stamp: tuple[int, int], thorough: bool) -> _Verdict:
@@ -241,8 +290,8 @@ def _examine(path: Path, stamp: tuple[int, int], thorough: bool) -> _Verdict:
             failed = sum(file.metadata.row_group(group).column(leaf).statistics.null_count for group in groups)
             return _Verdict(stamp, None, file.metadata.num_rows - failed, failed)
     except FileNotFoundError:
-        return _Verdict(stamp, _VANISHED)
+        return _Verdict(stamp, VANISHED)
     except PermissionError:
-        return _Verdict(stamp, "cannot be opened")
+        return _Verdict(stamp, CLOSED)
     except (OSError, pa.ArrowException, AttributeError):  # AttributeError: statistics that say nothing
-        return _Verdict(stamp, _DAMAGED)
+        return _Verdict(stamp, DAMAGED)

@@ -28,8 +28,8 @@ class Progress:
     """How far a run is.
 
     Attributes:
-        state: One of ``STATES``. ``interrupted`` is never written: it is what a reader concludes
-            when an active run's process is gone.
+        state: One of ``STATES``. No process that scores writes ``interrupted``: it is what a reader concludes
+            when an active run's process is gone, and what a repair writes of a run that lacks rows.
         done: Images with a score.
         failed: Images that have an error instead; ``done + failed`` of ``planned`` are behind us.
         planned: Images in the run.

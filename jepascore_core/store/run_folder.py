@@ -1,11 +1,14 @@
 """Make a run's folder fit for writing."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jepascore_core.errors import RunError
-from jepascore_core.files import remove_temporary_files, write_json
-from jepascore_core.store import parts
+from jepascore_core.files import remove_temporary_files, why, write_json
+from jepascore_core.locks import Busy, hold_briefly
+from jepascore_core.store import journal, parts
 from jepascore_core.store.runs import FILE_NAME, read_run
 
 
@@ -24,6 +27,7 @@ def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, float | None]:
     """
     try:
         remove_temporary_files(folder)
+        finish_compaction(folder)
         stored = parts.stored_scores(folder)  # finds damage in what it reads
         parts.set_damaged_aside(folder)
         foreign = parts.damaged_parts(folder)
@@ -54,3 +58,56 @@ def make_folder(folder: Path) -> Path:
     except OSError as error:
         raise RunError(f"Cannot write in {folder.parent} ({error.strerror}).") from error
     return folder
+
+
+@contextlib.contextmanager
+def changing(folder: Path, deed: str) -> Iterator[None]:
+    """Hold a run's lock for as long as its files are changed.
+
+    Args:
+        folder: The run's folder.
+        deed: What is done, such as ``repair``.
+
+    Yields:
+        Nothing; nobody else writes in the folder within the block.
+
+    Raises:
+        RunError: Another process holds the run, or the folder cannot be written.
+    """
+    try:
+        with hold_briefly(folder / ".lock", timeout_s=0.0):
+            yield
+    except Busy as error:
+        raise RunError(f"Another process is at work on {folder.name}; {deed} it when that has ended.") from error
+    except OSError as error:
+        raise RunError(f"Cannot write in {folder.name} ({why(error)}).") from error
+
+
+def finish_compaction(folder: Path) -> int:
+    """Finish what a compaction that died had begun; only for one who holds the run's lock.
+
+    Where the large part is there and whole, the parts that it holds are removed; where it is damaged, it is set aside,
+    and they count again.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Parts that were left over; 0 where no compaction died.
+
+    Raises:
+        OSError: A part cannot be removed; nothing reads it.
+    """
+    data = journal.read_bytes(folder)
+    told = journal.parse(data)
+    if told == journal.Journal():
+        return 0
+    left = [folder / name for name in sorted(told.supersedes) if (folder / name).exists()] if told else []
+    if told and (folder / told.part).exists():
+        if parts.problem_of(folder / told.part, thorough=True) is None:
+            for path in left:
+                path.unlink(missing_ok=True)
+        else:
+            (folder / told.part).rename(parts.aside_name(folder / told.part))
+    journal.write(folder, journal.Journal())
+    return max(1, len(left))

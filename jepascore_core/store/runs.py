@@ -97,7 +97,7 @@ class Run:
         try:
             progress = read_progress(self.path)
         except FileNotFoundError:
-            progress = Progress("queued" if _newborn(self.path) else "interrupted", planned=self.planned)
+            progress = Progress("queued" if is_newborn(self.path) else "interrupted", planned=self.planned)
         except ValueError:
             progress = Progress("interrupted", planned=self.planned)
         if progress.active:
@@ -263,11 +263,11 @@ def _warning(folder: Path) -> str | None:
     except ValueError as error:
         return str(error)
     except FileNotFoundError:
-        return None if _newborn(folder) else f"{PROGRESS_FILE} is missing."
+        return None if is_newborn(folder) else f"{PROGRESS_FILE} is missing."
     return None
 
 
-def _newborn(folder: Path) -> bool:
+def is_newborn(folder: Path) -> bool:
     """Whether run.json is so new that its process may be about to write progress.json, and there are no parts."""
     try:
         age_s = time.time() - (folder / FILE_NAME).stat().st_mtime
