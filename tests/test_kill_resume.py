@@ -1,6 +1,5 @@
 """A run that is killed at any instant ends, once resumed, with the rows of one that was not."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -17,14 +16,11 @@ from jepascore_core import store
 from jepascore_core.processes import stop_on_signals
 from jepascore_core.runner import Hooks, score_work
 from jepascore_core.store import part_writer, parts
+from tests.forked import context
 from tests.tiny import TinyDataset, tiny_work
 
 N, BAD, DELAY_S = 40, (7, 31), 0.03
 KILLS = 10
-
-# children are forked from a server that has imported torch and scored nothing: a start takes milliseconds
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload([__name__, "sympy"])  # the first vmap imports sympy
 
 
 class Child:
