@@ -1,9 +1,7 @@
 """Processes that score and may be killed, and what their runs must hold afterwards."""
 
-import multiprocessing
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,10 @@ from jepascore_core import store
 from jepascore_core.processes import stop_on_signals
 from jepascore_core.runner import Hooks, score_work
 from jepascore_core.store import part_writer, parts
+from tests.forked import context, print_to
 from tests.tiny import TinyDataset, tiny_work
 
 N, BAD, DELAY_S = 40, (7, 31), 0.03
-
-# children are forked from a server that has imported torch and scored nothing: a start takes milliseconds
-context = multiprocessing.get_context("forkserver")
-# the first vmap imports sympy, the command line what its commands name
-context.set_forkserver_preload([__name__, "sympy", "jepascore_core.__main__", "jepascore_core.encoders"])
 
 
 class Child:
@@ -93,14 +87,6 @@ def child(home: Path, said, environment: dict[str, str], die_in_part: int | None
     with stop_on_signals() as stop:
         run = score_work(tiny_work(home, dataset, **options), Hooks(stop, tell_the_end, on_stage=said.send))
     said.send(run.progress().state)
-
-
-def print_to(out: Path, err: Path) -> None:
-    """Send what this process prints to files, also what libraries print past Python."""
-    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
-        stream.flush()
-        with path.open("ab") as sink:
-            os.dup2(sink.fileno(), stream.fileno())
 
 
 def wait_for(condition, what: str, seconds: float = 60.0):

@@ -1,7 +1,6 @@
 """The command line as a shell sees it: stdout, stderr, exit code."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -19,8 +18,9 @@ from typer.testing import CliRunner
 
 from jepascore_core import store
 from jepascore_core.errors import RunError
+from tests.forked import ROOT
+from tests.forked import command_line as cli
 
-ROOT = Path(__file__).parent.parent
 COMMANDS = (
     "score",
     "cost",
@@ -48,13 +48,6 @@ COMMANDS = (
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "jepascore_core", *map(str, arguments)]
-
-
-def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, cwd=ROOT, env=environment, timeout=240, check=False
-    )
 
 
 def test_an_early_ctrl_c_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

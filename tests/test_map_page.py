@@ -18,7 +18,7 @@ from jepascore_core.runner import Hooks, score_dataset, score_work
 from jepascore_core.store import Run, ScoreRule
 from jepascore_core.store.maps import MapRequest, map_file, write_map
 from jepascore_core.store.request import RunRequest
-from pages.components import circled, map_controls
+from pages.components import circled, circled_address, map_controls
 from tests.tiny import TinyDataset, tiny_work
 
 pytestmark = pytest.mark.usefixtures("served_before", "nothing_left_at_work")
@@ -146,7 +146,9 @@ def test_names_from_data_are_never_markup(on_filled: Path) -> None:
 
 
 def circle(at: AppTest, chosen: Circled) -> AppTest:
-    at.session_state["circled_0"]["kept"] = chosen
+    corners = [",".join(str(value) for corner in zip(*area, strict=True) for value in corner) for area in chosen.areas]
+    dots = [".".join(map(str, chosen.singles))] if chosen.singles else []
+    at.query_params["circled"] = [f"1:pca:{text}" for text in corners + dots]
     return check(at.run())
 
 
@@ -174,11 +176,16 @@ def test_what_is_circled_is_shown_in_order_of_score(on_filled: Path) -> None:
 
 def test_what_is_circled_survives_another_colour_and_not_another_map(on_filled: Path) -> None:
     at = circle(opened(runs=[TINY]), Circled(areas=(((-1e6, 1e6), (-1e6, 1e6)),)))
-    assert "Circled: 40 images" in words(at) and not figures(at)[0].layout.selections
+    assert "Circled: 40 images" in words(at) and len(figures(at)[0].layout.selections) == 1
     at.slider(key="dot").set_value(8).run()
     assert "Circled: 40 images" in words(check(at)) and len(figures(at)[0].layout.selections) == 1
     at.multiselect(key="runs").set_value([TINY, HOSTILE_RUN]).run()
-    assert "Circled" not in words(check(at))
+    assert "Circled" not in words(check(at)) and "circled" not in at.query_params
+
+
+@pytest.mark.parametrize("text", ["1:pca:1,2", "1:pca:nan,0,1,1", "1:pca:a,b,c,d", "1:pca:", "1:umap15:0,0,1,1", "x"])
+def test_an_address_that_circles_nothing(text: str, on_filled: Path) -> None:
+    assert "Lowest 5 % of the map" in words(opened(runs=[TINY], circled=[text]))
 
 
 def test_many_circled_images_come_in_steps(on_filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,24 +207,44 @@ def test_a_click_shows_the_images_around(on_filled: Path) -> None:
     assert galleries(circle(opened(runs=[TINY]), Circled(singles=(999,))))[0:] == []
 
 
+class Address(dict):
+    """The address as Streamlit shows it to a page."""
+
+    def get_all(self, name: str) -> list[str]:
+        return list(self.get(name, []))
+
+
 def test_selections_of_the_figure_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    state: dict = {}
-    monkeypatch.setattr(circled.st, "session_state", state)
+    address = Address()
+    monkeypatch.setattr(circled.st, "session_state", {})
+    monkeypatch.setattr(circled.st, "query_params", address)
     numbers, zeros = np.array([7, 5, 6]), np.zeros(3, np.int64)
     points = mapping.Points(numbers, zeros, zeros, np.zeros((3, 2)), zeros, zeros, zeros, ("",), list("abc"))
-    lasso = {"x": [0, 1, 1], "y": [0, 0, 1], "xref": "x", "yref": "y"}
-    assert circled.before(0, "map", "red") == (Circled(), 0)
+    lasso = {"x": [0, 1.00004, 1], "y": [0, 0, 1], "xref": "x", "yref": "y"}
+    assert circled.before(0, "pca", "map", "red") == (Circled(), 0)
     assert not circled.after(0, {}, points)
     now = circled.after(0, {"lasso": [lasso], "points": [{"point_index": 1}]}, points)
-    assert now == Circled(areas=(((0, 1, 1), (0, 0, 1)),))
-    assert circled.before(0, "map", "red") == (Circled(), 0)  # the figure on the screen stays as it is
-    assert circled.before(0, "map", "blue") == (now, 0)  # a new one is drawn with it,
+    assert now == Circled(areas=(((0, 1, 1), (0, 0, 1)),)) and address == {"circled": ["1:pca:0,0,1,0,1,1"]}
+    assert circled.before(0, "pca", "map", "red") == (Circled(), 0)  # the figure on the screen stays as it is
+    assert circled.before(0, "pca", "map", "blue") == (now, 0)  # a new one is drawn with it,
     assert circled.after(0, {}, points) == now  # and knows nothing of it by itself
     clicked = circled.after(0, {"points": [{"point_index": 1}, {"point_index": 9}, {}]}, points)
-    assert clicked == Circled(singles=(5,))
+    assert clicked == Circled(singles=(5,)) and address == {"circled": ["1:pca:5"]}
+    address["circled"] = ["1:pca:0,0,1,0,1,1", "2:pca:7"]  # a person goes back
+    assert circled.before(0, "pca", "map", "blue") == (now, 1)
+    assert circled.after(0, {"points": [{"point_index": 1}]}, points) == Circled(singles=(5,))
     assert circled.after(0, {}, points) == Circled()  # a person has cleared it
+    assert address == {"circled": ["2:pca:7"]}
     circled.after(0, {"box": [{"x": [0, 1], "y": [2, 3]}]}, points)
-    assert circled.before(0, "other map", "red") == (Circled(), 0)
+    address["circled"].append("1:umap15:6.7")  # of a map that is still being made
+    assert circled.before(0, "pca", "other map", "red") == (Circled(), 1)
+    assert circled.before(0, "umap15", "yet another", "red") == (Circled(singles=(6, 7)), 1)
+
+
+def test_a_long_lasso_fits_an_address() -> None:
+    turn = np.linspace(0, 2 * np.pi, 500)
+    (area,) = circled_address.coarse(Circled(areas=((tuple(1e-3 * np.cos(turn)), tuple(np.sin(turn))),))).areas
+    assert len(area[0]) == 48 and (area[0][0], area[1][0]) == (1e-3, 0) and np.hypot(*area).max() <= 1.001
 
 
 def test_a_kept_umap_is_shown_at_once(on_filled: Path) -> None:

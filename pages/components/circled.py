@@ -1,4 +1,4 @@
-"""What is circled on a map: remembered while the map is drawn anew, and shown as a gallery in order of score."""
+"""What is circled on a map: kept in the address, drawn into each new figure, and shown as a gallery by score."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jepascore_core.mapping import Circled, Points, circled
 from jepascore_core.store import Run, ScoreRule
-from pages.components import loaders, selection
+from pages.components import circled_address, loaders, selection
 from pages.components.gallery import Row, gallery
 from pages.components.inspector import pick
 from pages.components.text import count, md, number, ordinal, plural
@@ -18,25 +18,30 @@ SHOWN = 24  # images of a gallery, and as many more with each click
 _TOLD = 0.05  # least share of a class that is named
 
 
-def before(place: int, token: object, drawn: object) -> tuple[Circled, int]:
-    """What is circled when a map is drawn, and how often it was cleared.
+def before(place: int, kind: str, token: object, drawn: object) -> tuple[Circled, int]:
+    """What is circled when a map is drawn, and how often it was drawn anew for that.
 
-    A figure that changes forgets what was circled on it. So that it can be drawn into a new one, it is remembered here;
-    and so that the figure does not change by that, a figure keeps the areas that it was first drawn with.
+    What is circled stands in the address. A figure that changes forgets what was circled on it, so that it is drawn
+    into the new one; and so that the figure does not change by that, it keeps the areas that it was first drawn with.
 
     Args:
         place: Number of the map on the page.
+        kind: Its projection.
         token: Changes when dots change their places: nothing remains circled.
         drawn: Changes when anything changes in the figure.
 
     Returns:
         What to draw, and a number for the figure's key.
     """
-    state = st.session_state.setdefault(f"circled_{place}", {"epoch": 0})
-    if state.get("token") != token:
-        state.update(token=token, kept=Circled(), more=1, drawn=None)
+    state = st.session_state.setdefault(f"circled_{place}", {"epoch": 0, "token": token, "drawn": None, "kind": kind})
+    if state["token"] != token:
+        circled_address.forget(place, state["kind"])
+        state.update(token=token, kind=kind, drawn=None)
+    kept = circled_address.asked(place, kind)
     if state["drawn"] != drawn:
-        state.update(drawn=drawn, first=state["kept"], touched=False)
+        state.update(drawn=drawn, kept=kept, first=kept, more=1, touched=False)
+    elif state["kept"] != kept:  # the address has changed by itself: back, forward, or a link
+        state.update(kept=kept, first=kept, more=1, touched=False, epoch=state["epoch"] + 1)
     return state["first"], state["epoch"]
 
 
@@ -55,9 +60,10 @@ def after(place: int, drawn: Mapping[str, Any], points: Points) -> Circled:
     areas = tuple((tuple(area["x"]), tuple(area["y"])) for name in ("lasso", "box") for area in drawn.get(name) or [])
     at = [point.get("point_index") for point in drawn.get("points") or []] if not areas else []
     singles = tuple(int(points.number[i]) for i in at if isinstance(i, int) and 0 <= i < len(points))
-    now = Circled(areas, singles)
+    now = circled_address.coarse(Circled(areas, singles))
     if (now or state["touched"]) and now != state["kept"]:
         state.update(kept=now, more=1)
+        circled_address.keep(place, state["kind"], now)
     state["touched"] = state["touched"] or bool(now)
     return state["kept"]
 
@@ -117,8 +123,7 @@ def draw(
 
 def _clear(place: int) -> None:
     """Circle nothing; the map is drawn anew."""
-    state = st.session_state[f"circled_{place}"]
-    state.update(kept=Circled(), more=1, drawn=None, epoch=state["epoch"] + 1)
+    circled_address.forget(place, st.session_state[f"circled_{place}"]["kind"])
 
 
 def _select(runs: Sequence[Run], points: Points, some: NDArray[np.int64]) -> None:

@@ -83,7 +83,7 @@ def _draw_map(place: int, panel: Panel, found: RunMap, points: Points, look: Loo
     vector = _no_webgl()
     shown = min(len(points), map_plots.MOST_SVG_DOTS) if vector else len(points)
     token = (found.request, tuple(map(loaders.version, panel.runs)))
-    first, epoch = circled.before(place, token, (token, look, rule, shown))
+    first, epoch = circled.before(place, _projection(found), token, (token, look, rule, shown))
     figure = map_plots.map_plot(
         points, colouring, shown=shown, dot_px=look.dot_px,
         webgl=shown > map_plots.SVG_DOTS and not vector, axes=_axes(found), areas=first.areas,
@@ -127,6 +127,12 @@ def _kind(found: RunMap) -> str:
     if found.share is not None:
         return f"PCA of D = {found.dim}"
     return f"UMAP of D = {found.dim}, {found.request.neighbours} neighbours, seed {found.request.seed}"
+
+
+def _projection(found: RunMap) -> str:
+    """Projection and its settings, in a word for the address."""
+    request = found.request
+    return request.projection if found.share is not None else f"{request.projection}{request.neighbours}"
 
 
 def _axes(found: RunMap) -> tuple[str, str] | None:

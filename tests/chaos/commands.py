@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.children import context, print_to
+from tests.forked import context, print_to
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 120.0

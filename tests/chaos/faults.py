@@ -353,7 +353,8 @@ def garbage(dice: random.Random) -> bytes:
     return dice.choice(
         (
             b"", b"{", b"[]", b"null", b"true", b"NaN", b"1e999", b'"text"', b"{}", b" " * 100_000,
-            dice.randbytes(2000), b"\xff\xfe{\0}\0", b"\xef\xbb\xbf{}", b"[" * 200_000, b'{"a":' * 100_000, b"9" * 10_000, b"-" + b"9" * 400,
+            dice.randbytes(2000), b"\xff\xfe{\0}\0", b"\xef\xbb\xbf{}", b"[" * 200_000, b'{"a":' * 100_000,
+            b"9" * 10_000, b"-" + b"9" * 400,
             b'{"planned": ' + b"9" * 5000 + b"}", b'{"format_version": NaN}', b'{"state": "done"', b'{"encoder": 3}',
             b'{"format_version": 1, "encoder": {}, "dataset": []}', b'{"state": 1}', b'{"state": "done", "done": -1}',
             b'{"state": "running", "done": 1e400}', b'{"state": ["done"]}', b'{"state": {"a": 1}, "pid": "x"}',
