@@ -76,16 +76,16 @@ def scores(run: Run, *, rule: ScoreRule = DEFAULT, classes: Sequence[str] | None
     Returns:
         index, key, label, class_name, score (nats), score_error (nats); images with a score only, by index.
     """
+    if score_column(run, rule) != "jepa_score":  # to the last bit what other questions say under the rule
+        held = ranking(run, rule)
+        frame = held.rows(held.by_index()).drop(columns=["place", "percentile"])
+        return frame if classes is None else frame[frame["class_name"].isin(list(classes))].reset_index(drop=True)
     where, values = _where(run, rule)
     if classes is not None:
         where += " AND class_name IN (SELECT unnest($classes))"
         values["classes"] = list(classes)
     return query(
-        run.path,
-        f"""SELECT {_NARROW}, {score_column(run, rule)} AS score, score_error FROM rows
-        WHERE {where} ORDER BY index""",
-        beside=columns_beside(run, rule),
-        **values,
+        run.path, f"SELECT {_NARROW}, jepa_score AS score, score_error FROM rows WHERE {where} ORDER BY index", **values
     )
 
 
