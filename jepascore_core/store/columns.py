@@ -1,14 +1,16 @@
 """Some columns of each part of a run, part by part on two threads: quicker than a query where lists become numbers."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from jepascore_core.errors import RunError
 from jepascore_core.store.parts import problem_of
@@ -24,7 +26,7 @@ def of_parts(
     columns: Sequence[str],
     make: Callable[[pa.Table], _Made],
     *,
-    dictionaries: Sequence[str] = (),
+    most: Mapping[Path, int] | None = None,
 ) -> list[list[_Made] | None]:
     """Make something of every part of a run.
 
@@ -32,7 +34,7 @@ def of_parts(
         paths: The parts.
         columns: Columns to read.
         make: Gets some rows of one part, those with a score only, in their order; called on several threads.
-        dictionaries: Those of the columns that are wanted as dictionaries.
+        most: Rows of each part to look at; None looks at all.
 
     Returns:
         For each part what was made of its rows, or None where it is gone or damaged.
@@ -43,7 +45,7 @@ def of_parts(
 
     def one(path: Path) -> list[_Made] | None:
         try:
-            return [make(rows) for rows in _scored(path, columns, dictionaries)]
+            return [make(rows) for rows in _scored(path, columns, None if most is None else most[path])]
         except (OSError, pa.ArrowException) as error:
             if problem_of(path, thorough=True) is None:
                 first_line = str(error).strip().partition("\n")[0][:200]
@@ -56,10 +58,30 @@ def of_parts(
         return list(pool.map(one, paths))
 
 
-def _scored(path: Path, columns: Sequence[str], dictionaries: Sequence[str]) -> Iterator[pa.Table]:
-    """Rows of a part that have a score, not too many at a time."""
+def matrix(lists: pa.ListArray) -> NDArray[np.float32] | None:
+    """Lists of one length as the rows of a matrix.
+
+    Args:
+        lists: (N,) lists of D numbers.
+
+    Returns:
+        (N, D), or None where there are none, one is null, or they differ in length.
+    """
+    if lists.null_count or not len(lists):
+        return None
+    lengths = lists.value_lengths().to_numpy()
+    same = bool((lengths == lengths[0]).all())
+    return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), lengths[0]) if same else None
+
+
+def _scored(path: Path, columns: Sequence[str], most: int | None) -> Iterator[pa.Table]:
+    """Those of the first rows of a part that have a score, not too many at a time."""
     wanted = list(dict.fromkeys(["jepa_score", *columns]))
-    with pq.ParquetFile(path, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        left = file.metadata.num_rows if most is None else most
         for batch in file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False):
-            table = pa.Table.from_batches([batch])
+            table = pa.Table.from_batches([batch]).slice(0, left)
+            left -= len(table)
             yield table.filter(pc.is_valid(table["jepa_score"])) if table["jepa_score"].null_count else table
+            if left <= 0:
+                break

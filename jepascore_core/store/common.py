@@ -70,7 +70,7 @@ class Common:
             As ``Ranking.rows``.
         """
         ranks = (self.in_class if in_class else self.in_run)[encoder]
-        frame = self.rankings[encoder].rows(self.places[encoder][images])
+        frame = self.rankings[encoder].rows(self.places[encoder][images].astype(np.int64))
         return frame.assign(percentile=ranks.percentiles_of(images))
 
     def of_classes(self, class_names: Sequence[str]) -> "Common":

@@ -25,7 +25,7 @@ _making = threading.Lock()
 
 
 def query(
-    folder: Path, sql: str, *, beside: pa.Table | None = None, among: Sequence[Path] | None = None, **values: object
+    folder: Path, sql: str, among: Sequence[Path] | None = None, /, *, beside: pa.Table | None = None, **values: object
 ) -> pd.DataFrame:
     """Ask something of the rows of a run.
 
@@ -34,8 +34,8 @@ def query(
     Args:
         folder: The run's folder.
         sql: The question; ``rows`` is the table of all rows. Columns are read only where named.
-        beside: More columns of ``rows``, matched by ``index``; null where a row is not in it.
         among: Parts that ``rows`` is made of; None takes all.
+        beside: More columns of ``rows``, matched by ``index``; null where a row is not in it.
         values: Values of ``$name`` in the question. Text from data goes here, never into the question.
 
     Returns:
@@ -48,15 +48,15 @@ def query(
 
 
 def query_arrow(
-    folder: Path, sql: str, *, beside: pa.Table | None = None, among: Sequence[Path] | None = None, **values: object
+    folder: Path, sql: str, among: Sequence[Path] | None = None, /, *, beside: pa.Table | None = None, **values: object
 ) -> pa.Table:
     """As ``query``, for long lists of numbers: an Arrow table.
 
     Args:
         folder: The run's folder.
         sql: The question.
-        beside: More columns of ``rows``, as in ``query``.
         among: Parts that ``rows`` is made of, as in ``query``.
+        beside: More columns of ``rows``, as in ``query``.
         values: Values of ``$name`` in the question.
 
     Returns:

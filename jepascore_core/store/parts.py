@@ -140,6 +140,25 @@ def identified(folder: Path) -> list[PartFile]:
     return [PartFile(path, _verdicts[path].stamp) for path in readable_parts(folder)]
 
 
+def first_rows(folder: Path, most: int | None = None) -> dict[Path, int]:
+    """The parts that hold the first rows of a run.
+
+    Args:
+        folder: The run's folder.
+        most: Rows, with a score or without; None takes all.
+
+    Returns:
+        How many of them each part holds, in the order of writing.
+    """
+    found: dict[Path, int] = {}
+    for path in readable_parts(folder):
+        rows = _verdicts[path].done + _verdicts[path].failed
+        found[path] = rows if most is None else min(rows, most - sum(found.values()))
+        if most is not None and sum(found.values()) >= most:
+            break
+    return found
+
+
 def stamp(folder: Path) -> str:
     """What changes when a run's parts do.
 

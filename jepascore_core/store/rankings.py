@@ -77,6 +77,10 @@ class Ranking:
         """Keys of some images, in the order of their places."""
         return self.reading.keys.take(pa.array(self.order[np.asarray(places, np.int64)])).to_pylist()
 
+    def codes_at(self, places: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int32]:
+        """Place of some images' classes in ``class_names``."""
+        return self._codes[self.order[np.asarray(places, np.int64)]]
+
     def by_index(self) -> NDArray[np.int64]:
         """All places in the order of the images' numbers, (N,)."""
         place = np.full(len(self.reading), -1, np.int64)
@@ -121,16 +125,16 @@ class Ranking:
         Returns:
             (M,).
         """
-        mixed = self.reading.index[self.order[places]].astype(np.uint64) + np.uint64(seed) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
+        index = self.reading.index[self.order[places]].astype(np.uint64)
+        mixed = index + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
         return places[np.argsort(pd.util.hash_array(mixed), kind="stable")]
 
     def place_of(self, key: str) -> int | None:
         """Where an image stands, or None when it has no score."""
-        row = pc.index(self.reading.keys, pa.scalar(key, pa.string())).as_py()
-        places = np.flatnonzero(self.order == row) if row >= 0 else ()
-        return int(places[0]) if len(places) else None
+        row = self.reading.row_of(key)
+        if row is None or not len(places := np.flatnonzero(self.order == row)):
+            return None
+        return int(places[0])
 
     def places_of(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Places of some images, ascending; unknown ones are passed over."""
@@ -225,7 +229,9 @@ def ranking(run: Run, rule: ScoreRule = _DEFAULT) -> Ranking:
     held = shelf.get(name, stamp)
     if held is None:
         with _making:  # ten visitors at once wait for one reading
-            held = shelf.get(name, stamp) or _made(run, rule)
+            held = shelf.get(name, stamp)
+            if held is None:
+                held = _made(run, rule)
     shelf.get(name_of("reading", run.path), stamp)  # what it rests on is not forgotten before it
     return held
 
@@ -292,7 +298,7 @@ def thumbnails(run: Run, index: Sequence[int]) -> dict[int, bytes]:
     table = query_arrow(
         run.path,
         f"SELECT index, thumbnail FROM rows WHERE index IN ({numbers}) AND thumbnail IS NOT NULL",
-        among=parts_of(run, index),
+        parts_of(run, index),
     )
     return dict(zip(table["index"].to_pylist(), table["thumbnail"].to_pylist(), strict=True))
 

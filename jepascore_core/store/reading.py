@@ -65,6 +65,11 @@ class Reading:
         rows = at if self.by_index is None else self.by_index[at].astype(np.int64)
         return np.where(self.index[rows] == wanted, rows, -1)
 
+    def row_of(self, key: str) -> int | None:
+        """Row of an image, or None where it has no score."""
+        row = pc.index(self.keys, pa.scalar(key, pa.string())).as_py()
+        return None if row < 0 else int(row)
+
     def paths_of(self, rows: NDArray[np.int64]) -> list[Path]:
         """The parts that hold some rows, in the order of writing."""
         found = np.unique(np.searchsorted(self.starts, rows, side="right") - 1)
@@ -101,6 +106,13 @@ def known_reading(folder: Path) -> Reading | None:
     return shelf.get(name_of("reading", folder), parts.stamp(folder))
 
 
+def parts_with(folder: Path, key: str) -> list[Path] | None:
+    """The part that holds an image, as far as memory tells; None where any part may hold it."""
+    known = known_reading(folder)
+    row = None if known is None else known.row_of(key)
+    return None if known is None or row is None else known.paths_of(np.array([row]))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
     """Rows of one part; its classes have numbers of their own."""
@@ -119,7 +131,7 @@ def _read(folder: Path, last: Reading | None) -> Reading:
     files = parts.identified(folder)
     pieces = _cut(last, set(files)) if last is not None else {}
     new = [file for file in files if file not in pieces]
-    made = of_parts([file.path for file in new], _COLUMNS, _piece, dictionaries=["class_name"])
+    made = of_parts([file.path for file in new], _COLUMNS, _piece)
     pieces |= {file: _joined(found) for file, found in zip(new, made, strict=True) if found is not None}
     return _reading({file: pieces[file] for file in files if file in pieces})
 
@@ -144,14 +156,17 @@ def _piece(table: pa.Table) -> _Piece:
     """
     key, names = (table[name].combine_chunks() for name in ("key", "class_name"))
     key.validate(full=True)
-    names.dictionary.validate(full=True)
-    known = (*names.dictionary.to_pylist(), "")
-    codes = pc.fill_null(names.indices, len(known) - 1).to_numpy().astype(np.int32)
+    names.validate(full=True)
+    names = names.dictionary_encode()
+    codes = names.indices.to_numpy(zero_copy_only=False)
+    known = tuple(names.dictionary.to_pylist())
+    if names.null_count:
+        codes, known = np.where(names.is_valid(), codes, len(known)), (*known, "")
     labels = np.full(len(known), -1, np.int64)
-    labels[codes] = pc.fill_null(table["label"], -1).to_numpy()
+    labels[codes.astype(np.int32)] = table["label"].fill_null(-1).to_numpy()
     return _Piece(
-        key, table["index"].to_numpy(), codes, known, tuple(labels.tolist()), table["jepa_score"].combine_chunks(),
-        table["score_error"].to_numpy().astype(np.float32),
+        key, table["index"].to_numpy(), codes.astype(np.int32), known, tuple(labels.tolist()),
+        table["jepa_score"].combine_chunks(), table["score_error"].to_numpy().astype(np.float32),
     )  # fmt: skip
 
 

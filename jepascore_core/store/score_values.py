@@ -5,6 +5,7 @@ order of magnitude sooner, and what is made of a part is kept: a run that grows 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.errors import RunError
-from jepascore_core.store.columns import of_parts
+from jepascore_core.store.columns import matrix, of_parts
 from jepascore_core.store.gaussian import fitted_gaussian
+from jepascore_core.store.parts import PartFile
 from jepascore_core.store.reading import Reading
 from jepascore_core.store.rule import ScoreRule, score_column, stored_eps
 from jepascore_core.store.runs import Run
@@ -25,6 +27,15 @@ _MULTIPLIED = 1e-70, 1e38  # as long as eps lies between these
 
 class PartsChangedError(RunError):
     """A part went away or proved damaged since the run was read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Column:
+    """A number for every image of some parts, as in ``Reading``."""
+
+    files: tuple[PartFile, ...]
+    starts: NDArray[np.int64]
+    values: pa.DoubleArray
 
 
 def score_values(run: Run, rule: ScoreRule, held: Reading) -> pa.DoubleArray:
@@ -68,13 +79,12 @@ def _column(
         PartsChangedError: A part of the reading is not there any more.
     """
     name = name_of("column", run.path, *which)
-    files, starts, values = shelf.last(name) or ((), (), None)
-    kept = {
-        file: values.slice(start, end - start) for file, start, end in zip(files, starts[:-1], starts[1:], strict=True)
-    }
+    last: _Column = shelf.last(name) or _Column((), np.zeros(1, np.int64), pa.array([], pa.float64()))
+    spans = zip(last.files, last.starts[:-1].tolist(), last.starts[1:].tolist(), strict=True)
+    kept = {file: last.values.slice(start, end - start) for file, start, end in spans}
+    if last.files == held.files:
+        return last.values
     new = [file for file in held.files if file not in kept]
-    if not new and len(files) == len(held.files):
-        return values
     made = of_parts([file.path for file in new], [column], lambda rows: make(rows[column].combine_chunks()))
     for file, found in zip(new, made, strict=True):
         kept[file] = pa.concat_arrays(found or [pa.array([], pa.float64())])
@@ -82,13 +92,13 @@ def _column(
     if [len(piece) for piece in pieces] != np.diff(held.starts).tolist():
         raise PartsChangedError(f"The rows of {run.label} are changing; look again in a moment.")
     values = pa.concat_arrays(pieces or [pa.array([], pa.float64())])
-    shelf.put(name, "", (held.files, held.starts.tolist(), values), held_by(values))
+    shelf.put(name, "", _Column(held.files, held.starts, values), held_by(values))
     return values
 
 
 def _log_volumes(spectra: pa.ListArray, null_dim: int, eps: float) -> pa.DoubleArray:
     """Σ log max(σ, eps) over all but the last ``null_dim`` of each list; null where nothing is left."""
-    sigma = _matrix(spectra)
+    sigma = matrix(spectra)
     if sigma is None:
         return pa.array([_log_volume(each, null_dim, eps) for each in spectra], pa.float64())
     counted = sigma[:, : max(sigma.shape[1] - null_dim, 0)]
@@ -116,7 +126,7 @@ def _log_sums(values: NDArray[np.float64], folds: int) -> NDArray[np.float64]:
 
 def _minus_log_norms(embeddings: pa.ListArray) -> pa.DoubleArray:
     """−(D − 1) log‖z‖ of each embedding; null where it has no direction."""
-    z = _matrix(embeddings)
+    z = matrix(embeddings)
     if z is None:
         return pa.array([_minus_log_norm(each) for each in embeddings], pa.float64())
     squares = np.einsum("ij,ij->i", z, z, dtype=np.float64)
@@ -128,15 +138,6 @@ def _minus_log_norm(embedding: pa.ListScalar) -> float | None:
     """The same of one embedding, where lists differ in length."""
     z = np.array(embedding.as_py() or [], np.float64)
     return float(-(len(z) - 1) * np.log(np.linalg.norm(z))) if z.any() else None
-
-
-def _matrix(lists: pa.ListArray) -> NDArray[np.float32] | None:
-    """Lists of one length as the rows of a matrix, or None where they differ or one is null."""
-    if lists.null_count or not len(lists):
-        return None
-    lengths = lists.value_lengths().to_numpy()
-    same = bool((lengths == lengths[0]).all())
-    return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), lengths[0]) if same else None
 
 
 def _log_density(run: Run, held: Reading) -> pa.DoubleArray:
