@@ -215,7 +215,7 @@ def _ordered(held: Ranking) -> _Ordered:
     places = held.by_index().astype(np.int32)
     if not np.isfinite(held.scores).all():
         return _ordered_finite(held, places)
-    codes = held.class_codes[places]
+    codes = held.codes_by_index()
     in_run = _ranks(held.scores, np.zeros(1, np.int64), places, np.broadcast_to(np.int32(0), len(places)))
     in_class = in_run
     if len(held.class_names) > 1:
@@ -257,7 +257,7 @@ def _ranks(
     sizes = np.diff(starts, append=n)
     first = starts.astype(np.int32)[codes]
     if new.all():
-        return Ranks(position - first, np.broadcast_to(np.int32(1), n), codes, sizes)
+        return Ranks(position - first if first.any() else position, np.broadcast_to(np.int32(1), n), codes, sizes)
     begins = np.flatnonzero(new).astype(np.int32)
     group = (np.cumsum(new, dtype=np.int32) - 1)[position]
     return Ranks(begins[group] - first, np.diff(begins, append=np.int32(n))[group], codes, sizes)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from jepascore_core.errors import RunError
 from jepascore_core.store import parts
 from jepascore_core.store.columns import of_parts
+from jepascore_core.store.reading import known_reading
+from jepascore_core.store.release import release
 from jepascore_core.store.runs import Run
 from jepascore_core.store.shelf import held_by, name_of, shelf
 
@@ -57,7 +59,7 @@ def fitted_gaussian(run: Run) -> RunGaussian:
         if held is None:
             held = _fit_or_why(run.path)
             columns = () if isinstance(held, str) else (column.chunk(0) for column in held.log_density.columns)
-            shelf.put(name, stamp, held, held_by(*columns))
+            shelf.put(name, stamp, held, held_by(*columns), dear=True)
     if isinstance(held, str):
         raise RunError(f"The corrected score is not available for {run.label}. {held}")
     return held
@@ -94,7 +96,11 @@ def _fit(folder: Path) -> RunGaussian:
 
     found = [each for part in of_parts(paths, ["index", "embedding"], densities) for each in part or ()]
     index, density = (np.concatenate([each[side] for each in found]) for side in (0, 1))
+    known = known_reading(folder)
+    if known is not None and np.array_equal(index, known.index):
+        index = known.index  # one memory for both
     samples, dim = sample.shape
+    release()
     return RunGaussian(samples, dim, gaussian.shrinkage, pa.table({"index": index, "log_density": density}))
 
 

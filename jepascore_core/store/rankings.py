@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from jepascore_core.store import parts
 from jepascore_core.store.database import query_arrow
 from jepascore_core.store.reading import Reading, known_reading, reading
+from jepascore_core.store.release import release
 from jepascore_core.store.rule import ScoreRule
 from jepascore_core.store.runs import Run
 from jepascore_core.store.score_values import PartsChangedError, score_values
@@ -80,6 +81,11 @@ class Ranking:
     def codes_at(self, places: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int32]:
         """Place of some images' classes in ``class_names``."""
         return self._codes[self.order[np.asarray(places, np.int64)]]
+
+    def codes_by_index(self) -> NDArray[np.int32]:
+        """Place of each image's class in ``class_names``, in the order of the images' numbers, (N,)."""
+        at_hand = self.reading.by_index is None and len(self) == len(self.reading)
+        return self._codes if at_hand else self.codes_at(self.by_index())
 
     def by_index(self) -> NDArray[np.int64]:
         """All places in the order of the images' numbers, (N,)."""
@@ -257,6 +263,7 @@ def _made(run: Run, rule: ScoreRule) -> Ranking:
             shelf.drop(lambda name, _: name == name_of("reading", run.path))
         else:
             break
+    release()
     ours = run.path.absolute()
     shelf.drop(lambda name, of: name[:2] == ("ranking", ours) and of != stamp)
     own = held_by(made.order, made.scores, made._codes, made._by_class)

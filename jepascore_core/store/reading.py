@@ -97,7 +97,7 @@ def reading(folder: Path) -> Reading:
     held = shelf.get(name, stamp)
     if held is None:
         held = _read(folder, shelf.last(name))
-        shelf.put(name, stamp, held, held.held())
+        shelf.put(name, stamp, held, held.held(), dear=True)
     return held
 
 

@@ -59,21 +59,20 @@ def score_values(run: Run, rule: ScoreRule, held: Reading) -> pa.DoubleArray:
     stored = one_view and rule.convention != "listing1" and rule.eps == stored_eps(run)
     volume = held.stored if stored else _volumes(run, held, null_dim, rule.eps)
     if rule.convention == "sphere":
-        term = _column(run, held, ("sphere_term",), "sphere_term", lambda each: each.cast(pa.float64()))
-        return pc.add(pc.add(volume, term), _column(run, held, ("norm",), "embedding", _minus_log_norms))
+        return pc.add(volume, _column(run, held, ("sphere",), ("sphere_term", "embedding"), _sphere_terms))
     return pc.add(volume, _log_density(run, held)) if rule.convention == "corrected" else volume
 
 
 def _volumes(run: Run, held: Reading, null_dim: int, eps: float) -> pa.DoubleArray:
     """Σ log max(σ, eps) of every image, over all but its smallest σ."""
     name = ("volume", null_dim, eps)
-    return _column(run, held, name, "singular_values", lambda spectra: _log_volumes(spectra, null_dim, eps))
+    return _column(run, held, name, ("singular_values",), lambda spectra: _log_volumes(spectra, null_dim, eps))
 
 
 def _column(
-    run: Run, held: Reading, which: tuple[object, ...], column: str, make: Callable[[pa.Array], pa.DoubleArray]
+    run: Run, held: Reading, which: tuple[object, ...], columns: tuple[str, ...], make: Callable[..., pa.DoubleArray]
 ) -> pa.DoubleArray:
-    """A number for every image, from one column of the parts; kept by part.
+    """A number for every image, from some columns of the parts; kept by part.
 
     Raises:
         PartsChangedError: A part of the reading is not there any more.
@@ -85,14 +84,18 @@ def _column(
     if last.files == held.files:
         return last.values
     new = [file for file in held.files if file not in kept]
-    made = of_parts([file.path for file in new], [column], lambda rows: make(rows[column].combine_chunks()))
+
+    def numbers(rows: pa.Table) -> pa.DoubleArray:
+        return make(*(rows[column].combine_chunks() for column in columns))
+
+    made = of_parts([file.path for file in new], columns, numbers)
     for file, found in zip(new, made, strict=True):
         kept[file] = pa.concat_arrays(found or [pa.array([], pa.float64())])
     pieces = [kept[file] for file in held.files]
     if [len(piece) for piece in pieces] != np.diff(held.starts).tolist():
         raise PartsChangedError(f"The rows of {run.label} are changing; look again in a moment.")
     values = pa.concat_arrays(pieces or [pa.array([], pa.float64())])
-    shelf.put(name, "", _Column(held.files, held.starts, values), held_by(values))
+    shelf.put(name, "", _Column(held.files, held.starts, values), held_by(values), dear=True)
     return values
 
 
@@ -124,18 +127,18 @@ def _log_sums(values: NDArray[np.float64], folds: int) -> NDArray[np.float64]:
     return odd + _log_sums(values[:, :half] * values[:, half : 2 * half], folds - 1)
 
 
-def _minus_log_norms(embeddings: pa.ListArray) -> pa.DoubleArray:
-    """−(D − 1) log‖z‖ of each embedding; null where it has no direction."""
+def _sphere_terms(terms: pa.DoubleArray, embeddings: pa.ListArray) -> pa.DoubleArray:
+    """What the sphere score adds, ``sphere_term`` − (D − 1) log‖z‖; null where z has no direction."""
     z = matrix(embeddings)
     if z is None:
-        return pa.array([_minus_log_norm(each) for each in embeddings], pa.float64())
+        return pc.add(terms, pa.array([_minus_log_norm(each) for each in embeddings], pa.float64()))
     squares = np.einsum("ij,ij->i", z, z, dtype=np.float64)
     with np.errstate(divide="ignore"):
-        return pa.array(-(z.shape[1] - 1) / 2 * np.log(squares), mask=squares == 0)
+        return pc.add(terms, pa.array(-(z.shape[1] - 1) / 2 * np.log(squares), mask=squares == 0))
 
 
 def _minus_log_norm(embedding: pa.ListScalar) -> float | None:
-    """The same of one embedding, where lists differ in length."""
+    """−(D − 1) log‖z‖ of one embedding, where lists differ in length."""
     z = np.array(embedding.as_py() or [], np.float64)
     return float(-(len(z) - 1) * np.log(np.linalg.norm(z))) if z.any() else None
 

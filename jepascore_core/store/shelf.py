@@ -1,4 +1,8 @@
-"""What is remembered of runs between two clicks, up to a number of bytes; what was used longest ago goes first."""
+"""What is remembered of runs between two clicks, up to a number of bytes.
+
+What was used longest ago is forgotten first, and what was put in an order, which takes a moment, before what was read
+from disk.
+"""
 
 import threading
 from collections import OrderedDict
@@ -20,6 +24,7 @@ class _Kept:
     stamp: str
     value: Any
     held: Held
+    dear: bool
 
 
 class Shelf:
@@ -48,13 +53,22 @@ class Shelf:
             self._kept.move_to_end(name)
             return kept.value
 
-    def put(self, name: Name, stamp: str, value: Any, held: Held) -> None:
-        """Remember a value, and forget others where it is too much; the one put last is kept, however large."""
+    def put(self, name: Name, stamp: str, value: Any, held: Held, *, dear: bool = False) -> None:
+        """Remember a value, and forget others where it is too much; the one put last is kept, however large.
+
+        Args:
+            name: Its name.
+            stamp: What the run was like.
+            value: The value.
+            held: Its memory, see ``held_by``.
+            dear: It was read from disk: forgotten after what was not.
+        """
         with self._turn:
-            self._kept[name] = _Kept(stamp, value, held)
+            self._kept[name] = _Kept(stamp, value, held, dear)
             self._kept.move_to_end(name)
             while len(self._kept) > 1 and self._bytes() > self.most_bytes:
-                self._kept.popitem(last=False)
+                others = [other for other in self._kept if other != name]
+                del self._kept[next((other for other in others if not self._kept[other].dear), others[0])]
 
     def drop(self, unwanted: Callable[[Name, str], bool]) -> None:
         """Forget some, told by name and stamp."""
@@ -99,4 +113,4 @@ def name_of(kind: str, folder: Path, *which: Hashable) -> Name:
     return kind, folder.absolute(), *which
 
 
-shelf = Shelf(512 << 20)  # three runs of a million images under four conventions
+shelf = Shelf(448 << 20)  # three runs of a million images under three or four conventions

@@ -376,7 +376,7 @@ def _either_way(runs: Sequence[Run], first: int, second: int) -> tuple[int, int]
     return first, second
 
 
-@st.cache_resource(max_entries=6, show_spinner="Matching images…")
+@st.cache_resource(max_entries=4, show_spinner="Matching images…")
 def _common(asked: Asked, rule: ScoreRule, classes: tuple[str, ...]) -> Common:
     if classes:
         return _common(asked, rule, ()).of_classes(classes)
