@@ -19,6 +19,7 @@ from jepascore_core.store.runs import Run
 from jepascore_core.store.shelf import held_by, name_of, shelf
 
 _FIT_NUMBERS = 1 << 24  # N·D that are fitted: 44,000 images at D = 384, 13,000 at 1280, ten for each dimension
+_TOGETHER = 8  # parts that are read at a time, on two threads
 
 Embedded = tuple[NDArray[np.int64], NDArray[np.float32]]  # row numbers (n,) and embeddings (n, D)
 
@@ -123,9 +124,9 @@ def _first_embeddings(paths: Sequence[Path]) -> NDArray[np.float32]:
 
 
 def _all_embeddings(paths: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
-    """Embeddings (n, D) of some rows after the other; parts are read when they are due."""
-    for path in paths:
-        for part in of_parts([path], ["index", "embedding"], _embedded):
+    """Embeddings (n, D) of some rows after the other; a few parts are read when they are due."""
+    for first in range(0, len(paths), _TOGETHER):
+        for part in of_parts(paths[first : first + _TOGETHER], ["index", "embedding"], _embedded):
             yield from (embeddings for _, embeddings in part or () if len(embeddings))
 
 
