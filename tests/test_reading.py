@@ -252,6 +252,24 @@ def test_a_part_that_proves_damaged_in_another_column_is_left_out(run):
     assert path.name in store.open_run(run.path).warning and len(store.ranking(run)) == N - 1 - 30
 
 
+def test_rows_that_move_to_another_part_meanwhile_are_each_read_once(run, monkeypatch):
+    first, scored = parts.part_files(run.path)[0], columns._scored
+    moved = first.with_name("part-000009-cafe.parquet")
+
+    def moving(path, *rest):
+        if path == first and first.exists():
+            first.rename(moved)  # as compaction does
+        return scored(path, *rest)
+
+    monkeypatch.setattr(columns, "_scored", moving)
+    known = reading(run.path)
+    assert sorted(known.index.tolist()) == [i for i in range(N) if i != FAILED]
+    moved.rename(first)
+    assert len(store.ranking(run, ScoreRule("listing1"))) == len(store.nearest(run, "000é.png", N)) + 2 == N - 1
+    counted = query_arrow(run.path, "SELECT count(*) AS n FROM rows", [first])["n"].to_pylist()
+    assert counted == [N] and query_arrow(run.path, "SELECT 1 FROM rows", [moved]).num_rows == 30
+
+
 def test_text_that_is_not_utf8_is_refused_in_a_sentence(tmp_path):
     run = made(tmp_path / "run", (0,))
     table = rows(0, 30)

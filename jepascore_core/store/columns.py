@@ -1,6 +1,7 @@
 """Some columns of each part of a run, part by part on two threads: quicker than a query where lists become numbers."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,12 @@ from jepascore_core.store.parts import problem_of
 _Made = TypeVar("_Made")
 
 _THREADS = min(2, os.cpu_count() or 1)
+_PATIENCE_S = 30.0
 _BATCH_ROWS = 8192  # 42 MB of singular values at D = 1280
+
+
+class PartsChangedError(RunError):
+    """A part that was listed a moment ago is not there any more."""
 
 
 def of_parts(
@@ -37,9 +43,10 @@ def of_parts(
         most: Rows of each part to look at; None looks at all.
 
     Returns:
-        For each part what was made of its rows, or None where it is gone or damaged.
+        For each part what was made of its rows, or None where it is damaged.
 
     Raises:
+        PartsChangedError: A part is gone; its rows may be in another one.
         RunError: A part cannot be read although it is whole.
     """
 
@@ -47,6 +54,8 @@ def of_parts(
         try:
             return [make(rows) for rows in _scored(path, columns, None if most is None else most[path])]
         except (OSError, pa.ArrowException) as error:
+            if not path.exists():
+                raise PartsChangedError(f"The rows of {path.parent.name} keep changing; ask again.") from error
             if problem_of(path, thorough=True) is None:
                 first_line = str(error).strip().partition("\n")[0][:200]
                 raise RunError(f"The rows of {path.parent.name} cannot be read ({first_line}).") from error
@@ -56,6 +65,27 @@ def of_parts(
         return [one(path) for path in paths]
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(one, paths))
+
+
+def patiently(ask: Callable[[], _Made]) -> _Made:
+    """Ask again as long as parts come and go, as while a run is compacted.
+
+    Args:
+        ask: Lists the parts and reads them.
+
+    Returns:
+        Its answer.
+
+    Raises:
+        PartsChangedError: They do so for half a minute.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except PartsChangedError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def matrix(lists: pa.ListArray) -> NDArray[np.float32] | None:

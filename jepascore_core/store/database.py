@@ -117,8 +117,8 @@ def _ask(
     attempts, deadline = _ATTEMPTS, time.monotonic() + _PATIENCE_S
     while attempts:
         paths = readable_parts(folder)
-        if among is not None:
-            paths = sorted(set(paths) & set(among))
+        if among is not None and set(among) <= set(paths):  # else others may have taken their place
+            paths = list(among)
         with _connect() as connection:
             try:
                 return fetch(_relation(connection, sql, paths, values, beside))

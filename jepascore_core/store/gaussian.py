@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jepascore_core.errors import RunError
 from jepascore_core.store import parts
-from jepascore_core.store.columns import of_parts
+from jepascore_core.store.columns import of_parts, patiently
 from jepascore_core.store.reading import known_reading
 from jepascore_core.store.release import release
 from jepascore_core.store.runs import Run
@@ -72,7 +72,7 @@ _making = threading.Lock()
 def _fit_or_why(folder: Path) -> RunGaussian | str:
     """The Gaussian, or why there is none."""
     try:
-        return _fit(folder)
+        return patiently(lambda: _fit(folder))
     except ValueError as error:  # from the fit; jepascore errors pass
         return str(error)
 

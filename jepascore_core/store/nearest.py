@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.store import parts
-from jepascore_core.store.columns import matrix, of_parts
+from jepascore_core.store.columns import matrix, of_parts, patiently
 from jepascore_core.store.database import query_arrow
 from jepascore_core.store.reading import parts_with
 from jepascore_core.store.runs import Run
@@ -35,15 +35,19 @@ def nearest(run: Run, key: str, n: int, *, among: int | None = None) -> pd.DataF
     towards = np.array(own[0] if own else [], np.float64)
     found: list[pa.Table] = []
     if np.linalg.norm(towards) > 0:
-        shares = parts.first_rows(run.path, among)
-        made = of_parts(
-            list(shares), ["index", "key", "embedding"], lambda rows: _alike(rows, towards, key, n), most=shares
-        )
-        found = [each for part in made for each in part or ()]
+        found = patiently(lambda: _first_alike(run, towards, key, n, among))
     if not found:
         return pd.DataFrame({"index": np.zeros(0, np.int64), "key": np.zeros(0, object), "similarity": np.zeros(0)})
     table = pa.concat_tables(found).sort_by([("similarity", "descending"), ("key", "ascending")])
     return table.slice(0, n).to_pandas()
+
+
+def _first_alike(run: Run, towards: NDArray[np.float64], key: str, n: int, among: int | None) -> list[pa.Table]:
+    """The nearest among the first images, of each stretch of them."""
+    shares = parts.first_rows(run.path, among)
+    columns = ["index", "key", "embedding"]
+    made = of_parts(list(shares), columns, lambda rows: _alike(rows, towards, key, n), most=shares)
+    return [each for part in made for each in part or ()]
 
 
 def _alike(rows: pa.Table, towards: NDArray[np.float64], key: str, n: int) -> pa.Table:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jepascore_core.errors import RunError
 from jepascore_core.store import parts
-from jepascore_core.store.columns import matrix, of_parts
+from jepascore_core.store.columns import PartsChangedError, matrix, of_parts
 from jepascore_core.store.database import query, query_arrow
 from jepascore_core.store.rankings import parts_of, ranking
 from jepascore_core.store.reading import known_reading
@@ -329,7 +329,10 @@ def _first_of_class(run: Run, class_name: str) -> NDArray[np.float32] | None:
     def of_class(read: pa.Table) -> NDArray[np.float32] | None:
         return matrix(read.filter(pc.equal(read["class_name"], class_name))["singular_values"].combine_chunks())
 
-    made = of_parts(known.paths_of(rows), ["class_name", "singular_values"], of_class, most=most)
+    try:
+        made = of_parts(known.paths_of(rows), ["class_name", "singular_values"], of_class, most=most)
+    except PartsChangedError:
+        return None
     found = [values for part in made for values in part or () if values is not None]
     return np.concatenate(found)[: len(rows)] if len({values.shape[1] for values in found}) == 1 else None
 

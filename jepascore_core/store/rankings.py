@@ -17,16 +17,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.store import parts
+from jepascore_core.store.columns import PartsChangedError, patiently
 from jepascore_core.store.database import query_arrow
 from jepascore_core.store.reading import Reading, known_reading, reading
 from jepascore_core.store.release import release
 from jepascore_core.store.rule import ScoreRule
 from jepascore_core.store.runs import Run
-from jepascore_core.store.score_values import PartsChangedError, score_values
+from jepascore_core.store.score_values import score_values
 from jepascore_core.store.shelf import held_by, name_of, shelf
 
 _DEFAULT = ScoreRule()
-_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,29 +246,29 @@ _making = threading.Lock()
 
 
 def _made(run: Run, rule: ScoreRule) -> Ranking:
-    """Put a run in the order of a rule, and remember that.
-
-    Raises:
-        PartsChangedError: Parts keep going away.
-        RunError: The run has no score under the rule, or cannot be read.
-    """
-    for attempt in range(_ATTEMPTS):
-        stamp = parts.stamp(run.path)
-        known = reading(run.path)
-        try:
-            made = _ranking(known, score_values(run, rule, known))
-        except PartsChangedError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            shelf.drop(lambda name, _: name == name_of("reading", run.path))
-        else:
-            break
+    """Put a run in the order of a rule, and remember that."""
+    stamp = parts.stamp(run.path)
+    made = patiently(lambda: _attempt(run, rule))
     release()
     ours = run.path.absolute()
     shelf.drop(lambda name, of: name[:2] == ("ranking", ours) and of != stamp)
     own = held_by(made.order, made.scores, made._codes, made._by_class)
-    shelf.put(name_of("ranking", run.path, rule), stamp, made, known.held() | own)
+    shelf.put(name_of("ranking", run.path, rule), stamp, made, made.reading.held() | own)
     return made
+
+
+def _attempt(run: Run, rule: ScoreRule) -> Ranking:
+    """Read and sort, unless the parts change meanwhile.
+
+    Raises:
+        PartsChangedError: They do; what was read of them is forgotten.
+    """
+    known = reading(run.path)
+    try:
+        return _ranking(known, score_values(run, rule, known))
+    except PartsChangedError:
+        shelf.drop(lambda name, _: name == name_of("reading", run.path))
+        raise
 
 
 def parts_of(run: Run, index: Sequence[int]) -> list[Path] | None:

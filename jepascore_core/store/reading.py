@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.store import parts
-from jepascore_core.store.columns import of_parts
+from jepascore_core.store.columns import of_parts, patiently
 from jepascore_core.store.parts import PartFile
 from jepascore_core.store.shelf import Held, held_by, name_of, shelf
 
@@ -96,7 +96,7 @@ def reading(folder: Path) -> Reading:
     stamp, name = parts.stamp(folder), name_of("reading", folder)
     held = shelf.get(name, stamp)
     if held is None:
-        held = _read(folder, shelf.last(name))
+        held = patiently(lambda: _read(folder, shelf.last(name)))
         shelf.put(name, stamp, held, held.held(), dear=True)
     return held
 

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jepascore_core.errors import RunError
-from jepascore_core.store.columns import matrix, of_parts
+from jepascore_core.store.columns import PartsChangedError, matrix, of_parts
 from jepascore_core.store.gaussian import fitted_gaussian
 from jepascore_core.store.parts import PartFile
 from jepascore_core.store.reading import Reading
@@ -23,10 +22,6 @@ from jepascore_core.store.shelf import held_by, name_of, shelf
 
 _FOLDS = 2  # 2² singular values are multiplied before their logarithm is taken: float64 holds that of any float32s
 _MULTIPLIED = 1e-70, 1e38  # as long as eps lies between these
-
-
-class PartsChangedError(RunError):
-    """A part went away or proved damaged since the run was read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +45,7 @@ def score_values(run: Run, rule: ScoreRule, held: Reading) -> pa.DoubleArray:
         Nats, (N,); null where an image has no score under the rule.
 
     Raises:
+        PartsChangedError: A part of the reading is gone, or proves damaged.
         RunError: The run has no score under the rule, or cannot be read.
     """
     if score_column(run, rule) == "jepa_score":  # which also refuses what cannot be had
@@ -75,7 +71,7 @@ def _column(
     """A number for every image, from some columns of the parts; kept by part.
 
     Raises:
-        PartsChangedError: A part of the reading is not there any more.
+        PartsChangedError: A part of the reading is gone, or proves damaged in these columns.
     """
     name = name_of("column", run.path, *which)
     last: _Column = shelf.last(name) or _Column((), np.zeros(1, np.int64), pa.array([], pa.float64()))
@@ -93,7 +89,7 @@ def _column(
         kept[file] = pa.concat_arrays(found or [pa.array([], pa.float64())])
     pieces = [kept[file] for file in held.files]
     if [len(piece) for piece in pieces] != np.diff(held.starts).tolist():
-        raise PartsChangedError(f"The rows of {run.label} are changing; look again in a moment.")
+        raise PartsChangedError(f"The rows of {run.name} keep changing; ask again.")
     values = pa.concat_arrays(pieces or [pa.array([], pa.float64())])
     shelf.put(name, "", _Column(held.files, held.starts, values), held_by(values), dear=True)
     return values
