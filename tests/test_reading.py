@@ -230,7 +230,7 @@ def test_what_was_read_is_forgotten_last_and_by_bytes():
 def test_memory_is_bounded_whatever_is_asked(tmp_path, monkeypatch):
     runs = [made(tmp_path / str(number), encoder=number) for number in range(3)]
     one = store.ranking(runs[0])
-    size = sum((one.reading.held() | held_by(one.order, one.scores, one._by_class)).values())
+    size = sum(one.held().values())
     monkeypatch.setattr(shelf, "most_bytes", 3 * size)
     for rule in RULES:
         for run in runs:

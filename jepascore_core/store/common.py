@@ -58,6 +58,11 @@ class Common:
         held = self.rankings[encoder]
         return held.reading.index[held.order[self.places[encoder]]]
 
+    def held(self) -> Held:
+        """Its memory, and that of the rankings; see ``Shelf``."""
+        rankings = (held for ranking in self.rankings for held in ranking.held().items())
+        return dict(rankings) | held_by(*self.places) | _held_ranks(*self.in_class, *self.in_run)
+
     def rows(self, encoder: int, images: NDArray[np.int64], *, in_class: bool = True) -> pd.DataFrame:
         """What one encoder's run knows of some images.
 
@@ -136,12 +141,13 @@ def encoder_of(run: Run) -> tuple[str, str]:
     return str(encoder["digest"]), str(encoder.get("input_size"))
 
 
-def common_images(runs: Sequence[Run], rule: ScoreRule | None = None) -> Common:
-    """Match the images of some runs by key.
+def common_images(runs: Sequence[Run], rule: ScoreRule | None = None, classes: Sequence[str] = ()) -> Common:
+    """Match the images of some runs by key; remembered in memory until the parts of one change.
 
     Args:
         runs: At least two runs of one dataset; their samples may differ.
         rule: Convention of the score.
+        classes: Classes to keep; none keeps all.
 
     Returns:
         The images with a finite score in every run; there may be none.
@@ -157,7 +163,15 @@ def common_images(runs: Sequence[Run], rule: ScoreRule | None = None) -> Common:
             raise RunError(f"{run.name} cannot be read: {run.problem}")
         if not all(one_dataset(run, other) for other in runs):
             raise RunError(f"{runs[0].name} and {run.name} score different images, so that they cannot be compared.")
-    return _joined([_in_order(run, rule or ScoreRule()) for run in runs])
+    rule = rule or ScoreRule()
+    stamp = " ".join(parts.stamp(run.path) for run in runs)
+    name = name_of("common", runs[0].path, *(run.path.absolute() for run in runs[1:]), rule, *classes)
+    ordered = [_in_order(run, rule) for run in runs]
+    known: Common | None = shelf.get(name, stamp)
+    if known is None or any(held is not run.ranking for held, run in zip(known.rankings, ordered, strict=True)):
+        known = (common_images(runs, rule).of_classes(classes)) if classes else _joined(ordered)
+        shelf.put(name, stamp, known, known.held())
+    return known
 
 
 def _dataset(run: Run) -> tuple[str, str]:
@@ -190,8 +204,12 @@ class _Ordered:
 
     def held(self) -> Held:
         """Its memory, beside that of the ranking; see ``Shelf``."""
-        ranks = (array for held in (self.in_class, self.in_run) for array in (held.below, held.ties, held.classes))
-        return held_by(self.places, *ranks)
+        return held_by(self.places) | _held_ranks(self.in_class, self.in_run)
+
+
+def _held_ranks(*ranks: Ranks) -> Held:
+    """The memory of some ranks."""
+    return held_by(*(array for held in ranks for array in (held.below, held.ties, held.classes)))
 
 
 _making = threading.Lock()

@@ -24,7 +24,7 @@ from jepascore_core.store.release import release
 from jepascore_core.store.rule import ScoreRule
 from jepascore_core.store.runs import Run
 from jepascore_core.store.score_values import score_values
-from jepascore_core.store.shelf import held_by, name_of, shelf
+from jepascore_core.store.shelf import Held, held_by, name_of, shelf
 
 _DEFAULT = ScoreRule()
 
@@ -206,6 +206,10 @@ class Ranking:
         medians = (ordered[low] + ordered[high]) / 2 if len(sizes) else np.zeros(0)
         return pd.DataFrame({"label": self.labels, "class_name": self.class_names, "n": sizes, "median": medians})
 
+    def held(self) -> Held:
+        """Its memory, and that of the reading; see ``Shelf``."""
+        return self.reading.held() | held_by(self.order, self.scores, self._codes, self._by_class)
+
     def class_places(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """All places, class after class, (N,), and where each class begins and the last one ends, (classes + 1,)."""
         return self._by_class, self._class_ends
@@ -252,8 +256,7 @@ def _made(run: Run, rule: ScoreRule) -> Ranking:
     release()
     ours = run.path.absolute()
     shelf.drop(lambda name, of: name[:2] == ("ranking", ours) and of != stamp)
-    own = held_by(made.order, made.scores, made._codes, made._by_class)
-    shelf.put(name_of("ranking", run.path, rule), stamp, made, made.reading.held() | own)
+    shelf.put(name_of("ranking", run.path, rule), stamp, made, made.held())
     return made
 
 

@@ -113,4 +113,4 @@ def name_of(kind: str, folder: Path, *which: Hashable) -> Name:
     return kind, folder.absolute(), *which
 
 
-shelf = Shelf(448 << 20)  # three runs of a million images under three or four conventions
+shelf = Shelf(384 << 20)  # three runs of a million images under three or four conventions
