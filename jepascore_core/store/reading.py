@@ -115,13 +115,13 @@ def parts_with(folder: Path, key: str) -> list[Path] | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """Rows of one part; its classes have numbers of their own."""
+    """Rows of one part or of several; its classes have numbers of their own."""
 
     keys: pa.StringArray
     index: NDArray[np.int64]
     codes: NDArray[np.int32]
-    names: tuple[str, ...]
-    labels: tuple[int, ...]
+    names: pa.StringArray  # (C,), some of which no row may have
+    labels: NDArray[np.int64]  # (C,)
     stored: pa.DoubleArray
     errors: NDArray[np.float32]
 
@@ -138,11 +138,12 @@ def _read(folder: Path, last: Reading | None) -> Reading:
 
 def _cut(last: Reading, wanted: set[PartFile]) -> dict[PartFile, _Piece]:
     """A reading's own parts, as far as they are wanted."""
+    names, labels = pa.array(last.class_names, pa.string()), np.array(last.labels, np.int64)
     spans = zip(last.files, last.starts[:-1].tolist(), last.starts[1:].tolist(), strict=True)
     return {
         file: _Piece(
-            last.keys.slice(start, end - start), last.index[start:end], last.class_codes[start:end],
-            last.class_names, last.labels, last.stored.slice(start, end - start), last.errors[start:end],
+            last.keys.slice(start, end - start), last.index[start:end], last.class_codes[start:end], names, labels,
+            last.stored.slice(start, end - start), last.errors[start:end],
         )
         for file, start, end in spans if file in wanted
     }  # fmt: skip
@@ -157,16 +158,13 @@ def _piece(table: pa.Table) -> _Piece:
     key, names = (table[name].combine_chunks() for name in ("key", "class_name"))
     key.validate(full=True)
     names.validate(full=True)
-    names = names.dictionary_encode()
-    codes = names.indices.to_numpy(zero_copy_only=False)
-    known = tuple(names.dictionary.to_pylist())
-    if names.null_count:
-        codes, known = np.where(names.is_valid(), codes, len(known)), (*known, "")
-    labels = np.full(len(known), -1, np.int64)
-    labels[codes.astype(np.int32)] = table["label"].fill_null(-1).to_numpy()
+    classes = names.fill_null("").dictionary_encode()
+    codes = classes.indices.to_numpy()
+    labels = np.full(len(classes.dictionary), -1, np.int64)
+    labels[codes] = table["label"].fill_null(-1).to_numpy()
     return _Piece(
-        key, table["index"].to_numpy(), codes.astype(np.int32), known, tuple(labels.tolist()),
-        table["jepa_score"].combine_chunks(), table["score_error"].to_numpy().astype(np.float32),
+        key, table["index"].to_numpy(), codes, classes.dictionary, labels, table["jepa_score"].combine_chunks(),
+        table["score_error"].to_numpy().astype(np.float32),
     )  # fmt: skip
 
 
@@ -174,21 +172,18 @@ def _joined(pieces: Sequence[_Piece]) -> _Piece:
     """Pieces one after the other; of a class that has several labels, the last one counts."""
     if len(pieces) == 1:
         return pieces[0]
-    number: dict[str, int] = {}
-    label: dict[str, int] = {}
-    codes = []
-    for piece in pieces:
-        present = np.flatnonzero(np.bincount(piece.codes, minlength=len(piece.names)))
-        for code in present.tolist():
-            number.setdefault(piece.names[code], len(number))
-            label[piece.names[code]] = piece.labels[code]
-        codes.append(np.array([number.get(name, -1) for name in piece.names], np.int32)[piece.codes])
+    coded = [pa.DictionaryArray.from_arrays(piece.codes, piece.names, safe=False) for piece in pieces]
+    together = pa.chunked_array(coded, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
+    names = together.chunk(0).dictionary if pieces else pa.array([], pa.string())
+    codes = _together([chunk.indices.to_numpy() for chunk in together.chunks], np.int32)
+    labels = np.full(len(names), -1, np.int64)
+    labels[codes] = _together([piece.labels[piece.codes] for piece in pieces], np.int64)
     return _Piece(
         pa.concat_arrays([piece.keys for piece in pieces] or [pa.array([], pa.string())]),
         _together([piece.index for piece in pieces], np.int64),
-        _together(codes, np.int32),
-        tuple(number),
-        tuple(label[name] for name in number),
+        codes,
+        names,
+        labels,
         pa.concat_arrays([piece.stored for piece in pieces] or [pa.array([], pa.float64())]),
         _together([piece.errors for piece in pieces], np.float32),
     )
@@ -202,17 +197,18 @@ def _reading(pieces: dict[PartFile, _Piece]) -> Reading:
     """Parts in the order of writing, classes in the order of labels."""
     whole = _joined(list(pieces.values()))
     starts = np.cumsum([0, *(len(piece.index) for piece in pieces.values())])
-    used = np.bincount(whole.codes, minlength=len(whole.names)) > 0
-    order = sorted(np.flatnonzero(used).tolist(), key=lambda code: (whole.labels[code], whole.names[code]))
-    place = np.zeros(len(whole.names), np.int32)
+    names, labels = whole.names.to_pylist(), whole.labels.tolist()
+    used = np.flatnonzero(np.bincount(whole.codes, minlength=len(names)))
+    order = sorted(used.tolist(), key=lambda code: (labels[code], names[code]))
+    place = np.zeros(len(names), np.int32)
     place[order] = np.arange(len(order))
     ascending = bool((whole.index[1:] >= whole.index[:-1]).all())
     by_index = None if ascending else np.argsort(whole.index, kind="stable").astype(np.int32)
     digest = digest_of(whole.keys)
     keys = _keys.setdefault(digest, whole.keys)  # in the memory of another run that holds them too
     return Reading(
-        tuple(pieces), starts, keys, whole.index, place[whole.codes], tuple(whole.names[code] for code in order),
-        tuple(int(whole.labels[code]) for code in order), whole.stored, whole.errors, by_index,
+        tuple(pieces), starts, keys, whole.index, place[whole.codes], tuple(names[code] for code in order),
+        tuple(labels[code] for code in order), whole.stored, whole.errors, by_index,
         digest if by_index is None else digest_of(keys.take(pa.array(by_index))),
     )  # fmt: skip
 
