@@ -20,7 +20,8 @@ _Made = TypeVar("_Made")
 
 _THREADS = min(2, os.cpu_count() or 1)
 _PATIENCE_S = 30.0
-_BATCH_ROWS = 8192  # 42 MB of singular values at D = 1280
+_BREATH_S = 0.02
+_BATCH_ROWS = 4096  # 21 MB of singular values at D = 1280
 
 
 class PartsChangedError(RunError):
@@ -86,6 +87,7 @@ def patiently(ask: Callable[[], _Made]) -> _Made:
         except PartsChangedError:
             if time.monotonic() > deadline:
                 raise
+            time.sleep(_BREATH_S)
 
 
 def matrix(lists: pa.ListArray) -> NDArray[np.float32] | None:

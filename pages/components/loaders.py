@@ -153,8 +153,7 @@ def settling(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def common(runs: Sequence[Run], rule: ScoreRule, classes: Sequence[str] = ()) -> Common:
     """Images that some runs share, of some classes or of all; the store remembers. See ``store.common_images``."""
-    with st.spinner("Matching images…"):
-        return store.common_images(runs, rule, classes)
+    return _common(_asked(runs), rule, tuple(classes))
 
 
 def correlations(runs: Sequence[Run], common: Common, rule: ScoreRule, first: int, second: int) -> Pair:
@@ -375,6 +374,11 @@ def _either_way(runs: Sequence[Run], first: int, second: int) -> tuple[int, int]
     """Two of some runs in an order that does not depend on which is named first, as what is asked of them."""
     first, second = sorted((first, second), key=lambda number: str(runs[number].path))
     return first, second
+
+
+@st.cache_resource(max_entries=1, show_spinner="Matching images…")  # the store remembers more of them
+def _common(asked: Asked, rule: ScoreRule, classes: tuple[str, ...]) -> Common:
+    return store.common_images([store.open_run(Path(path)) for path, _ in asked], rule, classes)
 
 
 @st.cache_data(max_entries=256, show_spinner="Comparing…")
