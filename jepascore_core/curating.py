@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from jepascore_core import curation, store
@@ -91,9 +90,9 @@ def search(run: Run, *, near: float | None = None) -> Searched:
     order = np.argsort(index, kind="stable")
     index, embeddings = index[order], embeddings[order]
     ranked = store.ranking(run)
-    by_index = np.argsort(ranked.index, kind="stable")
+    by_index = ranked.by_index()
     known = by_index[_positions(ranked.index[by_index], index)] if len(index) else by_index[:0]
-    keys = ranked.keys.take(pa.array(known)).to_pylist()
+    keys = ranked.keys_at(known)
     return Searched(index, embeddings, curation.find_duplicates(embeddings, keys, threshold=near))
 
 
@@ -114,14 +113,14 @@ def candidates(run: Run, by: str, searched: Searched) -> Candidates:
     if by not in SCORES:
         raise RunError(f"There is no score {by!r}; there are {', '.join(SCORES)}.")
     ranked = store.ranking(run, ScoreRule() if by == BRIGHTNESS else ScoreRule(by))
-    order = np.argsort(ranked.index, kind="stable")[: MOST_LIT if by == BRIGHTNESS else None]
+    order = ranked.by_index()[: MOST_LIT if by == BRIGHTNESS else None]
     scores = brightness_of(run, ranked.index[order]) if by == BRIGHTNESS else ranked.scores[order]
     order, scores = order[np.isfinite(scores)], scores[np.isfinite(scores)]
     index = ranked.index[order]
     where = _positions(searched.index, index)
     return Candidates(
-        run=run, by=by, index=index, places=order, keys=ranked.keys.take(pa.array(order)).to_pylist(),
-        classes=ranked.class_codes[order].astype(np.int64), class_names=ranked.class_names, scores=scores,
+        run=run, by=by, index=index, places=order, keys=ranked.keys_at(order),
+        classes=ranked.codes_at(order).astype(np.int64), class_names=ranked.class_names, scores=scores,
         kept=_kept(searched, index, where), where=where,
     )  # fmt: skip
 

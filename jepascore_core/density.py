@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from jepascore_core.score import EPS, jepa_score
 
+_BLOCK = 16_384  # samples that are looked at together
+
 
 @dataclass(frozen=True, slots=True)
 class FittedGaussian:
@@ -62,15 +64,13 @@ def fit_gaussian(embeddings: Tensor, *, shrinkage: float | None = None) -> Fitte
         ValueError: Fewer than two embeddings, one that is not finite, s out of its range, or a covariance that cannot
             be inverted: the embeddings do not vary, or not in every direction while s is 0.
     """
-    z = embeddings.double()
+    z = embeddings
     if z.dim() != 2 or len(z) < 2 or not z.isfinite().all():
         raise ValueError(f"A Gaussian is fitted to at least two finite embeddings (N, D), not {tuple(z.shape)}.")
     if shrinkage is not None and not 0 <= shrinkage <= 1:
         raise ValueError(f"shrinkage must lie between 0 and 1, not {shrinkage}.")
-    mean = z.mean(dim=0)
-    apart = z - mean
-    covariance = apart.T @ apart / len(z)
-    share = _ledoit_wolf(apart, covariance) if shrinkage is None else shrinkage
+    mean, covariance, fourth = _moments(z)
+    share = _ledoit_wolf(len(z), fourth, covariance) if shrinkage is None else shrinkage
     target = covariance.trace() / len(mean) * torch.eye(len(mean)).to(covariance)
     cholesky, failed = torch.linalg.cholesky_ex(torch.lerp(covariance, target, share))
     if failed:
@@ -145,10 +145,25 @@ def sphere_gram(gram: Tensor, embeddings: Tensor) -> Tensor:
     return across @ gram.double() @ across / z.square().sum(1).view(-1, 1, 1)
 
 
-def _ledoit_wolf(apart: Tensor, covariance: Tensor) -> float:
-    """Ledoit and Wolf's share of the identity, from centred samples (N, D)."""
-    n, dim = apart.shape
+def _moments(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (D,), covariance (D, D) and mean fourth power of the distance from the mean of samples (N, D), float64.
+
+    Block by block: a run's samples in float64, several times over, would not fit beside a server's other work.
+    """
+    blocks = z.split(_BLOCK)
+    mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(z)
+    covariance, fourth = torch.zeros(len(mean), len(mean)).to(mean), mean.new_zeros(())
+    for block in blocks:
+        apart = block.double() - mean
+        covariance += apart.T @ apart / len(z)
+        fourth += apart.square().sum(1).square().sum() / len(z)
+    return mean, covariance, fourth
+
+
+def _ledoit_wolf(n: int, fourth: Tensor, covariance: Tensor) -> float:
+    """Ledoit and Wolf's share of the identity, from the moments of N samples."""
+    dim = len(covariance)
     scale = covariance.trace() / dim
     distance = (covariance - scale * torch.eye(dim).to(covariance)).square().sum()
-    error = (apart.square().sum(1).square().mean() - covariance.square().sum()) / n
+    error = (fourth - covariance.square().sum()) / n
     return float((error / distance).clamp(0, 1)) if distance > 0 else 1.0

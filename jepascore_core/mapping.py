@@ -134,8 +134,8 @@ def scored_points(found: RunMap, rankings: Sequence[Ranking], *, comparable: boo
         scores[mine] = held.scores[place[mine]]
         percentiles[mine] = held.percentiles(place[mine])
         own = np.array([code_of[name] for name in held.class_names], dtype=np.int64)
-        classes[mine] = own[held.class_codes[place[mine]]] if len(own) else 0
-        keys[mine] = held.keys.take(pa.array(place[mine])).to_pylist()
+        classes[mine] = own[held.codes_at(place[mine])] if len(own) else 0
+        keys[mine] = held.keys_at(place[mine])
     if comparable and len(rankings) > 1:
         whole = sum(len(held) for held in rankings)
         percentiles = sum(

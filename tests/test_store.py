@@ -22,6 +22,7 @@ from jepascore_core.files import read_json, write_json, written_aside
 from jepascore_core.runner import Hooks, score_work
 from jepascore_core.score import jepa_score
 from jepascore_core.store import ScoreRule, part_writer, parts, progress, rule
+from jepascore_core.store.shelf import shelf
 from tests.tiny import D, TinyDataset, tiny_encoder, tiny_work
 
 N, BAD = 36, 3
@@ -170,11 +171,10 @@ def test_a_ranking_is_read_once_until_the_parts_change(copy, monkeypatch):
     lost = pq.read_metadata(path).num_rows
     path.unlink()
     assert len(store.ranking(copy)) in (len(first) - lost, len(first) - lost + 1)
-    monkeypatch.setattr("jepascore_core.store.rankings._REMEMBERED_ROWS", 1)
-    again = store.ranking(copy)
-    assert store.ranking(copy) is again  # the last one is kept, however large
-    store.ranking(copy, ScoreRule("listing1"))
-    assert store.ranking(copy) is not again
+    monkeypatch.setattr(shelf, "most_bytes", 1)
+    again = store.ranking(copy, ScoreRule("listing1"))
+    assert store.ranking(copy, ScoreRule("listing1")) is again  # the last one is kept, however large
+    assert store.ranking(copy) is not first and store.ranking(copy, ScoreRule("listing1")) is not again
 
 
 def test_thumbnails_are_those_of_the_images(run):

@@ -2,14 +2,16 @@
 
 A run is a folder of Parquet parts beside ``run.json`` and ``progress.json``; DuckDB queries the
 parts in memory. Where each thing lives: ``request`` what is asked for, ``runs`` the folders,
-``parts`` the files, ``progress`` how far, ``rule`` the conventions, ``gaussian`` what one of them fits,
-``query`` and ``rankings`` the questions, ``common`` those of several runs at once, ``tags`` named sets of images,
-``exports`` the ways out as tables.
+``parts`` the files, ``columns`` their numbers, ``progress`` how far, ``rule`` the conventions, ``gaussian`` what one
+of them fits, ``reading`` what all orders of a run share, ``score_values`` what each adds, ``shelf`` what is kept in
+memory of both, ``query``, ``nearest`` and ``rankings`` the questions, ``common`` those of several runs at once,
+``tags`` named sets of images, ``exports`` the ways out as tables.
 """
 
 from jepascore_core.store.common import Common, common_images, encoder_of, one_dataset, same_dataset
 from jepascore_core.store.exports import export
 from jepascore_core.store.gaussian import RunGaussian, fitted_gaussian
+from jepascore_core.store.nearest import nearest
 from jepascore_core.store.parts import FORMAT_VERSION, SCHEMA, stamp
 from jepascore_core.store.progress import ACTIVE, STATES, Progress
 from jepascore_core.store.query import (
@@ -20,7 +22,6 @@ from jepascore_core.store.query import (
     extremes,
     failures,
     median,
-    nearest,
     neighbours_of,
     percentile,
     row,

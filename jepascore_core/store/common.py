@@ -1,7 +1,6 @@
 """Images that several runs have all scored, matched by key: what a comparison of encoders rests on."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,11 +13,12 @@ from numpy.typing import NDArray
 
 from jepascore_core.agreement import Ranks, rank
 from jepascore_core.errors import RunError
+from jepascore_core.store import parts
 from jepascore_core.store.rankings import Ranking, ranking
+from jepascore_core.store.reading import digest_of
 from jepascore_core.store.rule import ScoreRule
 from jepascore_core.store.runs import Run
-
-_REMEMBERED_ROWS = 6_000_000  # about 300 MB; the runs compared last are kept
+from jepascore_core.store.shelf import Held, held_by, name_of, shelf
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,7 @@ class Common:
     """
 
     rankings: tuple[Ranking, ...] = field(repr=False)
-    places: tuple[NDArray[np.int64], ...] = field(repr=False)
+    places: tuple[NDArray[np.int32], ...] = field(repr=False)
     class_names: tuple[str, ...]
     in_class: tuple[Ranks, ...] = field(repr=False)
     in_run: tuple[Ranks, ...] = field(repr=False)
@@ -55,7 +55,13 @@ class Common:
 
     def index(self, encoder: int) -> NDArray[np.int64]:
         """Number of each image in one encoder's run, (N,); ascending for the first."""
-        return self.rankings[encoder].index[self.places[encoder]]
+        held = self.rankings[encoder]
+        return held.reading.index[held.order[self.places[encoder]]]
+
+    def held(self) -> Held:
+        """Its memory, and that of the rankings; see ``Shelf``."""
+        rankings = (held for ranking in self.rankings for held in ranking.held().items())
+        return dict(rankings) | held_by(*self.places) | _held_ranks(*self.in_class, *self.in_run)
 
     def rows(self, encoder: int, images: NDArray[np.int64], *, in_class: bool = True) -> pd.DataFrame:
         """What one encoder's run knows of some images.
@@ -69,7 +75,7 @@ class Common:
             As ``Ranking.rows``.
         """
         ranks = (self.in_class if in_class else self.in_run)[encoder]
-        frame = self.rankings[encoder].rows(self.places[encoder][images])
+        frame = self.rankings[encoder].rows(self.places[encoder][images].astype(np.int64))
         return frame.assign(percentile=ranks.percentiles_of(images))
 
     def of_classes(self, class_names: Sequence[str]) -> "Common":
@@ -135,12 +141,13 @@ def encoder_of(run: Run) -> tuple[str, str]:
     return str(encoder["digest"]), str(encoder.get("input_size"))
 
 
-def common_images(runs: Sequence[Run], rule: ScoreRule | None = None) -> Common:
-    """Match the images of some runs by key.
+def common_images(runs: Sequence[Run], rule: ScoreRule | None = None, classes: Sequence[str] = ()) -> Common:
+    """Match the images of some runs by key; remembered in memory until the parts of one change.
 
     Args:
         runs: At least two runs of one dataset; their samples may differ.
         rule: Convention of the score.
+        classes: Classes to keep; none keeps all.
 
     Returns:
         The images with a finite score in every run; there may be none.
@@ -156,7 +163,15 @@ def common_images(runs: Sequence[Run], rule: ScoreRule | None = None) -> Common:
             raise RunError(f"{run.name} cannot be read: {run.problem}")
         if not all(one_dataset(run, other) for other in runs):
             raise RunError(f"{runs[0].name} and {run.name} score different images, so that they cannot be compared.")
-    return _joined([_in_order(ranking(run, rule or ScoreRule())) for run in runs])
+    rule = rule or ScoreRule()
+    stamp = " ".join(parts.stamp(run.path) for run in runs)
+    name = name_of("common", runs[0].path, *(run.path.absolute() for run in runs[1:]), rule, *classes)
+    ordered = [_in_order(run, rule) for run in runs]
+    known: Common | None = shelf.get(name, stamp)
+    if known is None or any(held is not run.ranking for held, run in zip(known.rankings, ordered, strict=True)):
+        known = (common_images(runs, rule).of_classes(classes)) if classes else _joined(ordered)
+        shelf.put(name, stamp, known, known.held())
+    return known
 
 
 def _dataset(run: Run) -> tuple[str, str]:
@@ -178,50 +193,97 @@ class _Ordered:
     """
 
     ranking: Ranking
-    places: NDArray[np.int64]
+    places: NDArray[np.int32]
     in_class: Ranks
     in_run: Ranks
     digest: str
 
     def keys(self) -> pa.StringArray:
         """Keys in this order."""
-        return self.ranking.keys.take(pa.array(self.places))
+        return _keys(self.ranking, self.places)
+
+    def held(self) -> Held:
+        """Its memory, beside that of the ranking; see ``Shelf``."""
+        return held_by(self.places) | _held_ranks(self.in_class, self.in_run)
+
+
+def _held_ranks(*ranks: Ranks) -> Held:
+    """The memory of some ranks."""
+    return held_by(*(array for held in ranks for array in (held.below, held.ties, held.classes)))
 
 
 _making = threading.Lock()
-_remembered: "OrderedDict[int, _Ordered]" = OrderedDict()
 
 
-def _in_order(held: Ranking) -> _Ordered:
-    """A ranking in the order of the images' numbers; remembered, for every comparison of the run needs it."""
+def _in_order(run: Run, rule: ScoreRule) -> _Ordered:
+    """A run in the order of the images' numbers; remembered, for every comparison of the run needs it."""
+    stamp, name = parts.stamp(run.path), name_of("ranks", run.path, rule)
+    held = ranking(run, rule)
     with _making:
-        known = _remembered.get(id(held))  # it holds the ranking, so that no other one gets its id
-        if known is None:
-            known = _remembered[id(held)] = _ordered(held)
-        _remembered.move_to_end(id(held))
-        while len(_remembered) > 1 and sum(len(kept.ranking) for kept in _remembered.values()) > _REMEMBERED_ROWS:
-            _remembered.popitem(last=False)
+        known = shelf.get(name, stamp)
+        if known is None or known.ranking is not held:
+            known = _ordered(held)
+            shelf.drop(lambda other, of: other[:2] == name[:2] and of != stamp)
+            shelf.put(name, stamp, known, known.held())
     return known
 
 
 def _ordered(held: Ranking) -> _Ordered:
-    """Sort by number and rank; scores that are not finite are left out."""
-    finite = np.flatnonzero(np.isfinite(held.scores))
-    order = np.argsort(held.index[finite], kind="stable")
-    places = finite[order]
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))  # where each image, least likely first, goes
-    scores, codes = held.scores[finite], held.class_codes[finite]
-    in_run = rank(scores).placed(back)
-    in_class = rank(scores, codes, len(held.class_names)).placed(back) if len(held.class_names) > 1 else in_run
-    return _Ordered(held, places, in_class, in_run, _digest(held.keys.take(pa.array(places))))
+    """Rank by number; scores that are not finite are left out."""
+    places = held.by_index().astype(np.int32)
+    if not np.isfinite(held.scores).all():
+        return _ordered_finite(held, places)
+    codes = held.codes_by_index()
+    in_run = _ranks(held.scores, np.zeros(1, np.int64), places, np.broadcast_to(np.int32(0), len(places)))
+    in_class = in_run
+    if len(held.class_names) > 1:
+        by_class, ends = held.class_places()
+        position = np.empty_like(places)  # of each place, classes after one another
+        position[by_class] = np.arange(len(by_class), dtype=np.int32)
+        in_class = _ranks(held.scores[by_class], ends[:-1], position[places], codes)
+    whole = len(held) == len(held.reading)
+    return _Ordered(held, places, in_class, in_run, held.reading.digest if whole else digest_of(_keys(held, places)))
 
 
-def _digest(keys: pa.StringArray) -> str:
-    """A short name for some keys in their order."""
-    _, offsets, letters = keys.buffers()
-    ends = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
-    return sha256(ends.tobytes() + (letters[: int(ends[-1])].to_pybytes() if len(keys) else b"")).hexdigest()
+def _ordered_finite(held: Ranking, places: NDArray[np.int32]) -> _Ordered:
+    """The same, where some scores are not finite."""
+    places = places[np.isfinite(held.scores[places])]
+    scores, codes = held.scores[places], held.class_codes[places]
+    in_run = rank(scores)
+    in_class = rank(scores, codes, len(held.class_names)) if len(held.class_names) > 1 else in_run
+    return _Ordered(held, places, in_class, in_run, digest_of(_keys(held, places)))
+
+
+def _ranks(
+    scores: NDArray[np.float64], starts: NDArray[np.int64], position: NDArray[np.int32], codes: NDArray[np.int32]
+) -> Ranks:
+    """Ranks of images whose scores are sorted already, which is what takes the time.
+
+    Args:
+        scores: Ascending within each class, classes after one another, (N,).
+        starts: Where each class begins, (C,).
+        position: Where among them each image stands, (N,).
+        codes: Class of each image, (N,).
+
+    Returns:
+        As ``agreement.rank`` would say.
+    """
+    n = len(scores)
+    new = np.ones(n, bool)  # whether another score begins
+    np.not_equal(scores[1:], scores[:-1], out=new[1:])
+    new[starts[starts < n]] = True
+    sizes = np.diff(starts, append=n)
+    first = starts.astype(np.int32)[codes]
+    if new.all():
+        return Ranks(position - first if first.any() else position, np.broadcast_to(np.int32(1), n), codes, sizes)
+    begins = np.flatnonzero(new).astype(np.int32)
+    group = (np.cumsum(new, dtype=np.int32) - 1)[position]
+    return Ranks(begins[group] - first, np.diff(begins, append=np.int32(n))[group], codes, sizes)
+
+
+def _keys(held: Ranking, places: NDArray[np.int32]) -> pa.StringArray:
+    """Keys of some images, by their places."""
+    return held.reading.keys.take(pa.array(held.order[places]))
 
 
 def _joined(runs: Sequence[_Ordered]) -> Common:
@@ -246,7 +308,7 @@ def _common(
     runs: Sequence[_Ordered],
     in_class: Sequence[Ranks],
     in_run: Sequence[Ranks],
-    places: Sequence[NDArray[np.int64]],
+    places: Sequence[NDArray[np.int32]],
     more: bytes = b"",
 ) -> Common:
     """Images of some runs; the numbers of the classes become those of the first run."""

@@ -24,7 +24,9 @@ _BATCH_ROWS = 4096
 _making = threading.Lock()
 
 
-def query(folder: Path, sql: str, *, beside: pa.Table | None = None, **values: object) -> pd.DataFrame:
+def query(
+    folder: Path, sql: str, among: Sequence[Path] | None = None, /, *, beside: pa.Table | None = None, **values: object
+) -> pd.DataFrame:
     """Ask something of the rows of a run.
 
     Parts that appear meanwhile are for the next query; a part that vanishes or proves damaged is left out.
@@ -32,6 +34,7 @@ def query(folder: Path, sql: str, *, beside: pa.Table | None = None, **values: o
     Args:
         folder: The run's folder.
         sql: The question; ``rows`` is the table of all rows. Columns are read only where named.
+        among: Parts that ``rows`` is made of; None takes all.
         beside: More columns of ``rows``, matched by ``index``; null where a row is not in it.
         values: Values of ``$name`` in the question. Text from data goes here, never into the question.
 
@@ -41,15 +44,18 @@ def query(folder: Path, sql: str, *, beside: pa.Table | None = None, **values: o
     Raises:
         RunError: The parts cannot be queried.
     """
-    return _ask(folder, sql, values, beside, lambda answer: answer.df())
+    return _ask(folder, sql, values, beside, among, lambda answer: answer.df())
 
 
-def query_arrow(folder: Path, sql: str, *, beside: pa.Table | None = None, **values: object) -> pa.Table:
+def query_arrow(
+    folder: Path, sql: str, among: Sequence[Path] | None = None, /, *, beside: pa.Table | None = None, **values: object
+) -> pa.Table:
     """As ``query``, for long lists of numbers: an Arrow table.
 
     Args:
         folder: The run's folder.
         sql: The question.
+        among: Parts that ``rows`` is made of, as in ``query``.
         beside: More columns of ``rows``, as in ``query``.
         values: Values of ``$name`` in the question.
 
@@ -59,7 +65,7 @@ def query_arrow(folder: Path, sql: str, *, beside: pa.Table | None = None, **val
     Raises:
         RunError: The parts cannot be queried.
     """
-    return _ask(folder, sql, values, beside, lambda answer: answer.to_arrow_table())
+    return _ask(folder, sql, values, beside, among, lambda answer: answer.to_arrow_table())
 
 
 def query_batches(
@@ -98,6 +104,7 @@ def _ask(
     sql: str,
     values: dict[str, object],
     beside: pa.Table | None,
+    among: Sequence[Path] | None,
     fetch: Callable[[duckdb.DuckDBPyRelation], _Answer],
 ) -> _Answer:
     """Query the parts that can be read, again when one of them turns out to be gone or damaged.
@@ -110,6 +117,8 @@ def _ask(
     attempts, deadline = _ATTEMPTS, time.monotonic() + _PATIENCE_S
     while attempts:
         paths = readable_parts(folder)
+        if among is not None and set(among) <= set(paths):  # else others may have taken their place
+            paths = list(among)
         with _connect() as connection:
             try:
                 return fetch(_relation(connection, sql, paths, values, beside))

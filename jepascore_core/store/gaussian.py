@@ -1,21 +1,27 @@
 """A Gaussian fitted to the embeddings of a run, and each row's log-density under it: what ``corrected`` adds."""
 
-import functools
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.errors import RunError
 from jepascore_core.store import parts
-from jepascore_core.store.database import query_batches
+from jepascore_core.store.columns import of_parts, patiently
+from jepascore_core.store.reading import known_reading
+from jepascore_core.store.release import release
 from jepascore_core.store.runs import Run
+from jepascore_core.store.shelf import held_by, name_of, shelf
 
 _FIT_NUMBERS = 1 << 24  # N·D that are fitted: 44,000 images at D = 384, 13,000 at 1280, ten for each dimension
-_REMEMBERED = 16  # runs; a table takes 16 bytes an image
+_TOGETHER = 8  # parts that are read at a time, on two threads
+
+Embedded = tuple[NDArray[np.int64], NDArray[np.float32]]  # row numbers (n,) and embeddings (n, D)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +54,30 @@ def fitted_gaussian(run: Run) -> RunGaussian:
     Raises:
         RunError: The run holds fewer than two embeddings, or they do not vary.
     """
+    stamp, name = parts.stamp(run.path), name_of("gaussian", run.path)
+    with _making:
+        held = shelf.get(name, stamp)
+        if held is None:
+            held = _fit_or_why(run.path)
+            columns = () if isinstance(held, str) else (column.chunk(0) for column in held.log_density.columns)
+            shelf.put(name, stamp, held, held_by(*columns), dear=True)
+    if isinstance(held, str):
+        raise RunError(f"The corrected score is not available for {run.label}. {held}")
+    return held
+
+
+_making = threading.Lock()
+
+
+def _fit_or_why(folder: Path) -> RunGaussian | str:
+    """The Gaussian, or why there is none."""
     try:
-        return _fit(run.path, parts.stamp(run.path))
+        return patiently(lambda: _fit(folder))
     except ValueError as error:  # from the fit; jepascore errors pass
-        raise RunError(f"The corrected score is not available for {run.label}. {error}") from error
+        return str(error)
 
 
-@functools.lru_cache(_REMEMBERED)
-def _fit(folder: Path, _stamp: str) -> RunGaussian:
+def _fit(folder: Path) -> RunGaussian:
     """Fit to the first embeddings; take the log-density of all, a batch at a time.
 
     Raises:
@@ -65,30 +87,55 @@ def _fit(folder: Path, _stamp: str) -> RunGaussian:
 
     from jepascore_core.density import fit_gaussian
 
+    paths = parts.readable_parts(folder)
+    sample = _first_embeddings(paths)
+    gaussian = fit_gaussian(torch.from_numpy(sample))
+
+    def densities(rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        index, embeddings = _embedded(rows)
+        return index, gaussian.log_density(torch.from_numpy(embeddings.copy())).numpy()
+
+    found = [each for part in of_parts(paths, ["index", "embedding"], densities) for each in part or ()]
+    index, density = (np.concatenate([each[side] for each in found]) for side in (0, 1))
+    known = known_reading(folder)
+    if known is not None and np.array_equal(index, known.index):
+        index = known.index  # one memory for both
+    samples, dim = sample.shape
+    release()
+    return RunGaussian(samples, dim, gaussian.shrinkage, pa.table({"index": index, "log_density": density}))
+
+
+def _first_embeddings(paths: Sequence[Path]) -> NDArray[np.float32]:
+    """Embeddings of the first rows, as many as are fitted, (n, D).
+
+    Raises:
+        ValueError: There are none.
+    """
     first: list[NDArray[np.float32]] = []
     numbers = 0
-    for _, embeddings in _embeddings(folder):
+    for embeddings in _all_embeddings(paths):
         first.append(embeddings)
         numbers += embeddings.size
         if numbers >= _FIT_NUMBERS:
             break
     if not first:
         raise ValueError("Its rows hold no embedding.")
-    sample = np.concatenate(first)
-    gaussian = fit_gaussian(torch.from_numpy(sample))
-    indices, densities = [], []
-    for index, embeddings in _embeddings(folder):
-        indices.append(index)
-        densities.append(gaussian.log_density(torch.tensor(embeddings)).numpy())
-    table = pa.table({"index": np.concatenate(indices), "log_density": np.concatenate(densities)})
-    samples, dim = sample.shape
-    return RunGaussian(samples, dim, gaussian.shrinkage, table)
+    return np.concatenate(first)
 
 
-def _embeddings(folder: Path) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Row numbers (n,) and embeddings (n, D) of all rows that have a score, a batch at a time."""
-    wanted = "SELECT index, embedding FROM rows WHERE jepa_score IS NOT NULL AND embedding IS NOT NULL"
-    for batch in query_batches(folder, wanted):
-        if batch.num_rows:
-            flat = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
-            yield batch["index"].to_numpy(), flat.reshape(batch.num_rows, -1)
+def _all_embeddings(paths: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
+    """Embeddings (n, D) of some rows after the other; a few parts are read when they are due."""
+    for first in range(0, len(paths), _TOGETHER):
+        for part in of_parts(paths[first : first + _TOGETHER], ["index", "embedding"], _embedded):
+            yield from (embeddings for _, embeddings in part or () if len(embeddings))
+
+
+def _embedded(rows: pa.Table) -> Embedded:
+    """Those of some rows that have an embedding.
+
+    Raises:
+        ValueError: They are not of one length.
+    """
+    held = rows.filter(pc.is_valid(rows["embedding"])) if rows["embedding"].null_count else rows
+    flat = held["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return held["index"].to_numpy(), flat.reshape(len(held), -1 if len(held) else 0)

@@ -43,6 +43,14 @@ CLOSED = "cannot be opened"
 
 
 @dataclass(frozen=True, slots=True)
+class PartFile:
+    """A part as it is: its absolute path, its size in bytes and the time of its writing in nanoseconds."""
+
+    path: Path
+    stamp: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class _Verdict:
     """What a part's footer said, valid while the file keeps its size and time."""
 
@@ -118,6 +126,37 @@ def _judged(folder: Path) -> dict[Path, str | None]:
         if VANISHED not in judged.values():
             break
     return judged
+
+
+def identified(folder: Path) -> list[PartFile]:
+    """The parts that are whole, and what tells each from any other of its name.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        In the order of writing.
+    """
+    return [PartFile(path, _verdicts[path].stamp) for path in readable_parts(folder)]
+
+
+def first_rows(folder: Path, most: int | None = None) -> dict[Path, int]:
+    """The parts that hold the first rows of a run.
+
+    Args:
+        folder: The run's folder.
+        most: Rows, with a score or without; None takes all.
+
+    Returns:
+        How many of them each part holds, in the order of writing.
+    """
+    found: dict[Path, int] = {}
+    for path in readable_parts(folder):
+        rows = _verdicts[path].done + _verdicts[path].failed
+        found[path] = rows if most is None else min(rows, most - sum(found.values()))
+        if most is not None and sum(found.values()) >= most:
+            break
+    return found
 
 
 def stamp(folder: Path) -> str:

@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.errors import RunError
 from jepascore_core.store import parts
+from jepascore_core.store.columns import PartsChangedError, matrix, of_parts
 from jepascore_core.store.database import query, query_arrow
-from jepascore_core.store.rankings import ranking
+from jepascore_core.store.rankings import parts_of, ranking
+from jepascore_core.store.reading import known_reading
 from jepascore_core.store.rule import ScoreRule, columns_beside, score_column
 from jepascore_core.store.runs import Run
 
@@ -18,6 +22,8 @@ DEFAULT = ScoreRule()
 ENDS = ("least", "most", "random", "between")
 
 _BAND_ROWS = 4096  # enough for the 5 % quantile of a spectrum, and 20 MB at D = 1280
+_BAND_LEAST = 200  # images of a class for its band
+_BAND_NUMBERS = 1 << 23  # σ that are read for it, where these hold so many images of the class: 0.1 s
 _NARROW = 'index, "key", label, class_name'
 
 
@@ -47,9 +53,9 @@ def class_counts(run: Run, *, rule: ScoreRule = DEFAULT) -> pd.DataFrame:
     score = score_column(run, rule)
     return query(
         run.path,
-        beside=columns_beside(run, rule),
-        sql=f"""SELECT label, class_name, count(jepa_score) AS n, count(error) AS failed, median({score}) AS median
+        f"""SELECT label, class_name, count(jepa_score) AS n, count(error) AS failed, median({score}) AS median
         FROM rows GROUP BY label, class_name ORDER BY label, class_name""",
+        beside=columns_beside(run, rule),
     )
 
 
@@ -76,16 +82,16 @@ def scores(run: Run, *, rule: ScoreRule = DEFAULT, classes: Sequence[str] | None
     Returns:
         index, key, label, class_name, score (nats), score_error (nats); images with a score only, by index.
     """
+    if score_column(run, rule) != "jepa_score":  # to the last bit what other questions say under the rule
+        held = ranking(run, rule)
+        frame = held.rows(held.by_index()).drop(columns=["place", "percentile"])
+        return frame if classes is None else frame[frame["class_name"].isin(list(classes))].reset_index(drop=True)
     where, values = _where(run, rule)
     if classes is not None:
         where += " AND class_name IN (SELECT unnest($classes))"
         values["classes"] = list(classes)
     return query(
-        run.path,
-        f"""SELECT {_NARROW}, {score_column(run, rule)} AS score, score_error FROM rows
-        WHERE {where} ORDER BY index""",
-        beside=columns_beside(run, rule),
-        **values,
+        run.path, f"SELECT {_NARROW}, jepa_score AS score, score_error FROM rows WHERE {where} ORDER BY index", **values
     )
 
 
@@ -132,6 +138,7 @@ def extremes(
     known = query(
         run.path,
         "SELECT index, width, height, thumbnail FROM rows WHERE index IN (SELECT unnest($wanted::BIGINT[]))",
+        parts_of(run, frame["index"].tolist()),
         wanted=frame["index"].tolist(),
     )
     frame = frame.merge(known, on="index", how="left")
@@ -152,7 +159,13 @@ def row(run: Run, key: str) -> dict[str, Any]:
     Raises:
         RunError: The run has no such image.
     """
-    frame = query(run.path, 'SELECT * FROM rows WHERE "key" = $key LIMIT 1', key=key)
+    known = known_reading(run.path)
+    at = None if known is None else known.row_of(key)
+    if known is None or at is None:
+        frame = query(run.path, 'SELECT * FROM rows WHERE "key" = $key LIMIT 1', key=key)
+    else:  # one row group of one part
+        sql = f'SELECT * FROM rows WHERE index = {int(known.index[at])} AND "key" = $key LIMIT 1'
+        frame = query(run.path, sql, known.paths_of(np.array([at])), key=key)
     if frame.empty:
         raise RunError(f"{run.name} has no image {key!r}.")
     values = {str(name): _plain(value) for name, value in frame.iloc[0].items()}
@@ -182,7 +195,7 @@ def neighbours_of(
         return None
     places = held.places() if class_name is None else held.places([class_name])
     at = int(np.searchsorted(places, place)) + step
-    return str(held.keys[int(places[at])]) if 0 <= at < len(places) and place in places else None
+    return held.key(int(places[at])) if 0 <= at < len(places) and place in places else None
 
 
 def percentile(run: Run, score: float, class_name: str | None = None, rule: ScoreRule = DEFAULT) -> float:
@@ -266,32 +279,6 @@ def embedded(run: Run, limit: int | None = None) -> tuple[NDArray[np.int64], NDA
     return table["index"].to_numpy(), flat.reshape(len(table), -1 if len(table) else 0)
 
 
-def nearest(run: Run, key: str, n: int, *, among: int | None = None) -> pd.DataFrame:
-    """Images whose embeddings point most nearly the same way.
-
-    Args:
-        run: The run.
-        key: The image to start from.
-        n: Most images.
-        among: Look at this many images only. A run begins with a stratified random sample, so the first ones are that.
-
-    Returns:
-        index, key, similarity (cosine, −1..1), by similarity; without the image itself, and without images that hold
-        no score or whose embedding has no direction. Empty where the image holds no embedding.
-    """
-    return query(
-        run.path,
-        f"""SELECT index, "key", list_cosine_similarity(embedding, own) AS similarity
-        FROM (SELECT index, "key", jepa_score, embedding FROM rows {"" if among is None else f"LIMIT {int(among)}"}),
-             (SELECT embedding AS own FROM rows WHERE "key" = $key AND embedding IS NOT NULL LIMIT 1)
-        WHERE jepa_score IS NOT NULL AND embedding IS NOT NULL AND "key" <> $key
-          AND len(embedding) = len(own) AND isfinite(similarity)
-        ORDER BY similarity DESC, "key" LIMIT $n""",
-        key=key,
-        n=int(n),
-    )
-
-
 def view_scores(run: Run, limit: int | None = None) -> tuple[list[str], NDArray[np.float64]]:
     """Scores of every view of many images.
 
@@ -318,12 +305,36 @@ def spectrum_band(run: Run, class_name: str | None = None) -> pd.DataFrame:
         class_name: Keep one class.
 
     Returns:
-        k (1..D), low, median, high: quantiles 5, 50 and 95 % of σ_k, over at most 4,096 images.
+        k (1..D), low, median, high: quantiles 5, 50 and 95 % of σ_k, over at most 4,096 images; of a class of a very
+        large run over the first 200 at least.
     """
-    _, values = spectra(run, class_name=class_name, limit=_BAND_ROWS)
+    values = None if class_name is None or not run.meta else _first_of_class(run, class_name)
+    if values is None:
+        _, values = spectra(run, class_name=class_name, limit=_BAND_ROWS)
     bands = np.quantile(values, [0.05, 0.5, 0.95], axis=0) if len(values) else np.full((3, values.shape[1]), np.nan)
     low, median, high = bands
     return pd.DataFrame({"k": np.arange(1, len(low) + 1), "low": low, "median": median, "high": high})
+
+
+def _first_of_class(run: Run, class_name: str) -> NDArray[np.float32] | None:
+    """Singular values of a class's first images, (n, D), by what memory knows of their rows; None where it does not."""
+    known = known_reading(run.path)
+    if known is None or class_name not in known.class_names:
+        return None
+    rows = np.flatnonzero(known.class_codes == known.class_names.index(class_name))[:_BAND_ROWS]
+    within = max(_BAND_NUMBERS // max(int(run.meta["encoder"]["embedding_dim"]), 1), rows[:_BAND_LEAST][-1] + 1)
+    rows = rows[rows < within]
+    most = {file.path: int(rows[-1]) + 1 - int(first) for file, first in zip(known.files, known.starts, strict=False)}
+
+    def of_class(read: pa.Table) -> NDArray[np.float32] | None:
+        return matrix(read.filter(pc.equal(read["class_name"], class_name))["singular_values"].combine_chunks())
+
+    try:
+        made = of_parts(known.paths_of(rows), ["class_name", "singular_values"], of_class, most=most)
+    except PartsChangedError:
+        return None
+    found = [values for part in made for values in part or () if values is not None]
+    return np.concatenate(found)[: len(rows)] if len({values.shape[1] for values in found}) == 1 else None
 
 
 def failures(run: Run) -> pd.DataFrame:

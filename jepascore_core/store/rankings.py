@@ -1,11 +1,11 @@
 """All scored images of a run in the order of their score: what galleries, percentiles and histograms ask, in memory.
 
-A ranking takes about 100 bytes an image and a second to load for a million of them; every question after that takes
-milliseconds. Pictures are not in it: ``thumbnails`` reads those that are shown.
+What all orders of a run share is read once (``reading``); an order under one more convention takes 16 bytes an image
+and a fraction of a second for a million of them. Every question after that takes milliseconds. Pictures are not in
+it: ``thumbnails`` reads those that are shown.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +17,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.store import parts
+from jepascore_core.store.columns import PartsChangedError, patiently
 from jepascore_core.store.database import query_arrow
-from jepascore_core.store.rule import ScoreRule, columns_beside, score_column
+from jepascore_core.store.reading import Reading, known_reading, reading
+from jepascore_core.store.release import release
+from jepascore_core.store.rule import ScoreRule
 from jepascore_core.store.runs import Run
+from jepascore_core.store.score_values import score_values
+from jepascore_core.store.shelf import Held, held_by, name_of, shelf
 
-_REMEMBERED_ROWS = 6_000_000  # about 600 MB; the rankings used last are kept
 _DEFAULT = ScoreRule()
 
 
@@ -30,24 +34,66 @@ class Ranking:
     """Scored images, least likely first. A *place* is a position in it, 0..N−1; ties are broken by key.
 
     Attributes:
-        keys: Key of each image, (N,) string.
-        index: Number of each image in its run, (N,).
-        class_codes: Place of each image's class in ``class_names``, (N,).
+        reading: What is known of the images in the order of the parts.
+        order: Row of the reading at each place, (N,).
         class_names: Names of the classes, by label; "" where images have none.
         labels: Label of each class.
         scores: Nats, ascending, (N,).
-        errors: Rounding error of each score, nats, (N,).
     """
 
-    keys: pa.StringArray = field(repr=False)
-    index: NDArray[np.int64] = field(repr=False)
-    class_codes: NDArray[np.int32] = field(repr=False)
+    reading: Reading = field(repr=False)
+    order: NDArray[np.int32] = field(repr=False)
     class_names: tuple[str, ...]
     labels: tuple[int, ...]
     scores: NDArray[np.float64] = field(repr=False)
-    errors: NDArray[np.float32] = field(repr=False)
-    _by_class: NDArray[np.int64] = field(repr=False)  # places, class after class
+    _codes: NDArray[np.int32] = field(repr=False)  # of the reading's rows
+    _by_class: NDArray[np.int32] = field(repr=False)  # places, class after class
     _class_ends: NDArray[np.int64] = field(repr=False)  # (classes + 1,)
+
+    @property
+    def keys(self) -> pa.StringArray:
+        """Key of each image, (N,); made anew at each call, so that ``keys_at`` is for a few of them."""
+        return self.reading.keys.take(pa.array(self.order))
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        """Number of each image in its run, (N,)."""
+        return self.reading.index[self.order]
+
+    @property
+    def class_codes(self) -> NDArray[np.int32]:
+        """Place of each image's class in ``class_names``, (N,)."""
+        return self._codes[self.order]
+
+    @property
+    def errors(self) -> NDArray[np.float32]:
+        """Rounding error of each stored score, nats, (N,)."""
+        return self.reading.errors[self.order]
+
+    def key(self, place: int) -> str:
+        """Key of one image."""
+        return str(self.reading.keys[int(self.order[place])])
+
+    def keys_at(self, places: Sequence[int] | NDArray[np.int64]) -> list[str]:
+        """Keys of some images, in the order of their places."""
+        return self.reading.keys.take(pa.array(self.order[np.asarray(places, np.int64)])).to_pylist()
+
+    def codes_at(self, places: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int32]:
+        """Place of some images' classes in ``class_names``."""
+        return self._codes[self.order[np.asarray(places, np.int64)]]
+
+    def codes_by_index(self) -> NDArray[np.int32]:
+        """Place of each image's class in ``class_names``, in the order of the images' numbers, (N,)."""
+        at_hand = self.reading.by_index is None and len(self) == len(self.reading)
+        return self._codes if at_hand else self.codes_at(self.by_index())
+
+    def by_index(self) -> NDArray[np.int64]:
+        """All places in the order of the images' numbers, (N,)."""
+        place = np.full(len(self.reading), -1, np.int64)
+        place[self.order] = np.arange(len(self))
+        rows = self.reading.by_index
+        place = place if rows is None else place[rows]
+        return place if len(self) == len(self.reading) else place[place >= 0]
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -85,17 +131,21 @@ class Ranking:
         Returns:
             (M,).
         """
-        mixed = self.index[places].astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
+        index = self.reading.index[self.order[places]].astype(np.uint64)
+        mixed = index + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
         return places[np.argsort(pd.util.hash_array(mixed), kind="stable")]
 
     def place_of(self, key: str) -> int | None:
         """Where an image stands, or None when it has no score."""
-        place = pc.index(self.keys, pa.scalar(key)).as_py()
-        return None if place < 0 else int(place)
+        row = self.reading.row_of(key)
+        if row is None or not len(places := np.flatnonzero(self.order == row)):
+            return None
+        return int(places[0])
 
     def places_of(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Places of some images, ascending; unknown ones are passed over."""
-        return np.flatnonzero(pc.is_in(self.keys, value_set=pa.array(keys, pa.string())).to_numpy(zero_copy_only=False))
+        found = pc.is_in(self.reading.keys, value_set=pa.array(keys, pa.string())).to_numpy(zero_copy_only=False)
+        return np.flatnonzero(found[self.order])
 
     def percentiles(self, places: NDArray[np.int64], class_name: str | None = None) -> NDArray[np.float64]:
         """Share of images with a lower score, equal ones counting half, 0..100.
@@ -127,14 +177,15 @@ class Ranking:
         Returns:
             index, key, label, class_name, score (nats), score_error (nats), place, percentile (0..100).
         """
-        codes = self.class_codes[places]
+        rows = self.order[places]
+        codes = self._codes[rows]
         return pd.DataFrame({
-            "index": self.index[places],
-            "key": self.keys.take(pa.array(places)).to_pylist(),
+            "index": self.reading.index[rows],
+            "key": self.reading.keys.take(pa.array(rows)).to_pylist(),
             "label": np.array(self.labels, dtype=np.int64)[codes] if len(codes) else codes,
             "class_name": np.array(self.class_names, dtype=object)[codes] if len(codes) else [],
             "score": self.scores[places],
-            "score_error": self.errors[places].astype(np.float64),
+            "score_error": self.reading.errors[rows].astype(np.float64),
             "place": places,
             "percentile": self.percentiles(places, class_name),
         })
@@ -155,12 +206,20 @@ class Ranking:
         medians = (ordered[low] + ordered[high]) / 2 if len(sizes) else np.zeros(0)
         return pd.DataFrame({"label": self.labels, "class_name": self.class_names, "n": sizes, "median": medians})
 
+    def held(self) -> Held:
+        """Its memory, and that of the reading; see ``Shelf``."""
+        return self.reading.held() | held_by(self.order, self.scores, self._codes, self._by_class)
+
+    def class_places(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """All places, class after class, (N,), and where each class begins and the last one ends, (classes + 1,)."""
+        return self._by_class, self._class_ends
+
     def _of_class(self, name: str) -> NDArray[np.int64]:
         """Places of one class, ascending."""
         if name not in self.class_names:
             return np.zeros(0, dtype=np.int64)
         code = self.class_names.index(name)
-        return self._by_class[self._class_ends[code] : self._class_ends[code + 1]]
+        return self._by_class[self._class_ends[code] : self._class_ends[code + 1]].astype(np.int64)
 
 
 def ranking(run: Run, rule: ScoreRule = _DEFAULT) -> Ranking:
@@ -176,21 +235,58 @@ def ranking(run: Run, rule: ScoreRule = _DEFAULT) -> Ranking:
     Raises:
         RunError: The run has no score under the rule, or cannot be read.
     """
-    stamp = parts.stamp(run.path)
-    asked = (run.path, rule)
-    with _making:  # ten visitors at once wait for one reading
-        known = _remembered.get(asked)
-        if known is None or known[0] != stamp:
-            known = (stamp, _read(run, rule))
-            _remembered[asked] = known
-        _remembered.move_to_end(asked)
-        while len(_remembered) > 1 and sum(len(held) for _, held in _remembered.values()) > _REMEMBERED_ROWS:
-            _remembered.popitem(last=False)
-    return known[1]
+    stamp, name = parts.stamp(run.path), name_of("ranking", run.path, rule)
+    held = shelf.get(name, stamp)
+    if held is None:
+        with _making:  # ten visitors at once wait for one reading
+            held = shelf.get(name, stamp)
+            if held is None:
+                held = _made(run, rule)
+    shelf.get(name_of("reading", run.path), stamp)  # what it rests on is not forgotten before it
+    return held
 
 
 _making = threading.Lock()
-_remembered: "OrderedDict[tuple[Path, ScoreRule], tuple[str, Ranking]]" = OrderedDict()
+
+
+def _made(run: Run, rule: ScoreRule) -> Ranking:
+    """Put a run in the order of a rule, and remember that."""
+    stamp = parts.stamp(run.path)
+    made = patiently(lambda: _attempt(run, rule))
+    release()
+    ours = run.path.absolute()
+    shelf.drop(lambda name, of: name[:2] == ("ranking", ours) and of != stamp)
+    shelf.put(name_of("ranking", run.path, rule), stamp, made, made.held())
+    return made
+
+
+def _attempt(run: Run, rule: ScoreRule) -> Ranking:
+    """Read and sort, unless the parts change meanwhile.
+
+    Raises:
+        PartsChangedError: They do; what was read of them is forgotten.
+    """
+    known = reading(run.path)
+    try:
+        return _ranking(known, score_values(run, rule, known))
+    except PartsChangedError:
+        shelf.drop(lambda name, _: name == name_of("reading", run.path))
+        raise
+
+
+def parts_of(run: Run, index: Sequence[int]) -> list[Path] | None:
+    """The parts that hold some images, as far as memory tells.
+
+    Args:
+        run: The run.
+        index: Numbers of the images in the run.
+
+    Returns:
+        The parts; None where any part may hold one of them.
+    """
+    known = known_reading(run.path)
+    rows = None if known is None else known.rows_of(index)
+    return None if known is None or rows is None or (rows < 0).any() else known.paths_of(rows)
 
 
 def thumbnails(run: Run, index: Sequence[int]) -> dict[int, bytes]:
@@ -210,7 +306,9 @@ def thumbnails(run: Run, index: Sequence[int]) -> dict[int, bytes]:
         return {}
     numbers = ", ".join(str(int(number)) for number in index)  # a list of literals prunes row groups
     table = query_arrow(
-        run.path, f"SELECT index, thumbnail FROM rows WHERE index IN ({numbers}) AND thumbnail IS NOT NULL"
+        run.path,
+        f"SELECT index, thumbnail FROM rows WHERE index IN ({numbers}) AND thumbnail IS NOT NULL",
+        parts_of(run, index),
     )
     return dict(zip(table["index"].to_pylist(), table["thumbnail"].to_pylist(), strict=True))
 
@@ -232,35 +330,46 @@ def first_thumbnails(run: Run, n: int) -> list[bytes]:
     return query_arrow(run.path, sql, n=int(n))["thumbnail"].to_pylist()
 
 
-def _read(run: Run, rule: ScoreRule) -> Ranking:
-    """Read the narrow columns of a run and sort them.
-
-    Raises:
-        RunError: The run has no score under the rule, or cannot be read.
-    """
-    score = score_column(run, rule)
-    table = query_arrow(
-        run.path,
-        f"""SELECT index, "key", label, coalesce(class_name, '') AS class_name, {score} AS score, score_error
-        FROM rows WHERE jepa_score IS NOT NULL AND {score} IS NOT NULL""",
-        beside=columns_beside(run, rule),
-    )
-    table = table.take(pc.sort_indices(table, [("score", "ascending"), ("key", "ascending")]))
-    names = table["class_name"].combine_chunks().dictionary_encode()
-    codes = names.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-    found = names.dictionary.to_pylist()
-    label_of = np.full(len(found), -1, dtype=np.int64)
-    label_of[codes] = table["label"].fill_null(-1).to_numpy()
-    order = sorted(range(len(found)), key=lambda code: (label_of[code], found[code]))
-    codes = np.argsort(order).astype(np.int32)[codes] if found else codes
+def _ranking(known: Reading, values: pa.DoubleArray) -> Ranking:
+    """The order of a reading's images by score, (N,); those whose score is null are left out."""
+    order = _order(values, known.keys)
+    codes, names, labels = known.class_codes, known.class_names, known.labels
+    here = codes[order]
+    counts = np.bincount(here, minlength=len(names))
+    if not counts.all():  # a class without a score under this rule
+        kept = np.flatnonzero(counts)
+        place = np.cumsum(counts > 0, dtype=np.int32) - 1
+        codes, here, counts = place[codes], place[here], counts[kept]
+        names, labels = tuple(names[code] for code in kept), tuple(labels[code] for code in kept)
+    short = here.astype(np.uint16) if len(names) < 1 << 16 else here  # sorted by counting
     return Ranking(
-        keys=table["key"].combine_chunks(),
-        index=table["index"].to_numpy(),
-        class_codes=codes,
-        class_names=tuple(found[code] for code in order),
-        labels=tuple(int(label_of[code]) for code in order),
-        scores=table["score"].to_numpy().astype(np.float64),
-        errors=table["score_error"].to_numpy().astype(np.float32),
-        _by_class=np.argsort(codes, kind="stable"),
-        _class_ends=np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(found)))]).astype(np.int64),
+        reading=known,
+        order=order,
+        class_names=names,
+        labels=labels,
+        scores=_floats(values)[order],
+        _codes=codes,
+        _by_class=np.argsort(short, kind="stable").astype(np.int32),
+        _class_ends=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
+
+
+def _order(values: pa.DoubleArray, keys: pa.StringArray) -> NDArray[np.int32]:
+    """Rows by score and key, NaN last, without those that are null."""
+    scores = _floats(values)
+    order = np.argsort(scores)
+    if values.null_count:
+        order = order[values.is_valid().to_numpy(zero_copy_only=False)[order]]
+    ordered = scores[order]
+    alike = (ordered[1:] == ordered[:-1]) | np.isnan(ordered[:-1])
+    if alike.any():  # few, in general
+        tied = np.flatnonzero(np.append(alike, False) | np.insert(alike, 0, False))
+        rows, group = order[tied], np.cumsum(np.insert(~alike, 0, True))[tied]
+        table = pa.table({"group": group, "key": keys.take(pa.array(rows)), "row": rows})
+        order[tied] = rows[pc.sort_indices(table, [(name, "ascending") for name in table.column_names]).to_numpy()]
+    return order.astype(np.int32)
+
+
+def _floats(values: pa.DoubleArray) -> NDArray[np.float64]:
+    """Numbers, NaN for null."""
+    return values.to_numpy(zero_copy_only=False)

@@ -47,7 +47,7 @@ def score_column(run: Run, rule: ScoreRule) -> str:
     """
     if rule.convention not in CONVENTIONS or not 0 < rule.eps < float("inf"):
         raise RunError(f"There is no score convention {rule.convention!r} with eps {rule.eps}.")
-    if rule == ScoreRule("raw", _stored_eps(run)):
+    if rule == ScoreRule("raw", stored_eps(run)):
         return "jepa_score"
     if why := why_not(run, rule):
         raise RunError(why)
@@ -55,7 +55,7 @@ def score_column(run: Run, rule: ScoreRule) -> str:
         return _volume(0, rule.eps)
     one_view = int(run.meta.get("views") or 1) == 1
     null_dim = int(run.meta["encoder"]["null_dim"])
-    volume = "jepa_score" if one_view and rule.eps == _stored_eps(run) else _volume(null_dim, rule.eps)
+    volume = "jepa_score" if one_view and rule.eps == stored_eps(run) else _volume(null_dim, rule.eps)
     if rule.convention == "sphere":
         norm = "sqrt(nullif(list_inner_product(embedding::DOUBLE[], embedding::DOUBLE[]), 0))"
         return f"({volume} + sphere_term - (len(embedding) - 1) * ln({norm}))"
@@ -93,7 +93,7 @@ def why_not(run: Run, rule: ScoreRule) -> str | None:
     if is_given(run):
         return (
             None
-            if rule == ScoreRule("raw", _stored_eps(run))
+            if rule == ScoreRule("raw", stored_eps(run))
             else (
                 f"{run.label} was imported as scores without singular values, from which any other score is computed."
             )
@@ -130,15 +130,16 @@ def _why_no_sphere(run: Run) -> str | None:
             f"{null_dim} direction{'s' if null_dim > 1 else ''} by construction, and a row does not hold the part of "
             "the embedding that lies there."
         )
-    held = query(run.path, "SELECT count(jepa_score) AS scored, count(sphere_term) AS terms FROM rows").iloc[0]
-    if not held["scored"]:
-        return None
-    if held["terms"] and len(query(run.path, "SELECT 1 FROM rows WHERE embedding IS NOT NULL LIMIT 1")):
+    scored, terms, embeddings = (
+        bool(len(query(run.path, f"SELECT 1 FROM rows WHERE {column} IS NOT NULL LIMIT 1")))  # ends at the first one
+        for column in ("jepa_score", "sphere_term", "embedding")
+    )
+    if not scored or (terms and embeddings):
         return None
     return f"The sphere score is not available for {run.label}: its rows hold no embedding or no sphere term."
 
 
-def _stored_eps(run: Run) -> float:
+def stored_eps(run: Run) -> float:
     """The eps that the stored column was made with."""
     return float(run.meta.get("eps", EPS))
 

@@ -45,10 +45,11 @@ def draw_scatter(choice: Choice, common: Common) -> list[Box]:
     )
     pictured = _pictured(common, drawn, points)
 
-    def inspect(index: int) -> None:
-        place = int(np.searchsorted(common.index(0), index))
-        if place < len(common) and common.index(0)[place] == index:
-            pick(run.name, str(common.rows(0, np.array([place]))["key"].iloc[0]))
+    key_of = dict(zip(points["index"].tolist(), points["key"], strict=True))
+
+    def inspect(index: int) -> None:  # the session keeps it, so that it must not hold all images
+        if index in key_of:
+            pick(run.name, str(key_of[index]))
 
     jpegs = loaders.thumbnails(run, pictured)
     pictures = {index: jpegs[index] for index in pictured if index in jpegs}

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 import streamlit as st
 from numpy.typing import NDArray
 
@@ -181,5 +180,5 @@ def _drawn(run: Run, held: Ranking, stamp: tuple[object, ...], empty: Curve, cla
 def _with_dots(item: Drawn, most: int) -> Drawn:
     """The same curve with some of its images as dots."""
     ranks = evenly(len(item.places), most)
-    keys = item.held.keys.take(pa.array(item.places[ranks])).to_pylist()
+    keys = item.held.keys_at(item.places[ranks])
     return replace(item, curve=replace(item.curve, ranks=ranks, keys=keys))

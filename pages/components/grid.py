@@ -42,7 +42,7 @@ class Listing:
 
     def keys(self, start: int, stop: int) -> list[str]:
         """Keys of some images of the order."""
-        return [str(self.ranking.keys[int(place)]) for place in self.places[start:stop]]
+        return self.ranking.keys_at(self.places[start:stop])
 
     def tiles(self, start: int, count: int) -> list[dict[str, Any]]:
         """Some images of the order, for the browser."""

@@ -102,7 +102,7 @@ def _steps(run: Run, key: str, rule: ScoreRule) -> None:
         if place is not None:
             for name, step, arrow in (("Less likely", -1, "Left"), ("More likely", 1, "Right")):
                 there = 0 <= place + step < len(held)
-                other = str(held.keys[place + step]) if there else key
+                other = held.key(place + step) if there else key
                 st.button(
                     name, key=f"step_{step}", disabled=not there, type="tertiary", shortcut=arrow, on_click=pick,
                     args=(run.name, other),

@@ -91,7 +91,7 @@ def _neighbours(run: Run, row: dict[str, Any], rule: ScoreRule, on_pick: Pick) -
         st.caption("The run holds no embeddings to compare.")
         return
     held = loaders.ranking(run, rule)
-    places = {str(held.keys[int(place)]): int(place) for place in held.places_of(found["key"].tolist())}
+    places = {held.key(int(place)): int(place) for place in held.places_of(found["key"].tolist())}
     shown = [key for key in found["key"] if key in places]
     frame = loaders.with_thumbnails(run, held.rows(np.array([places[key] for key in shown], dtype=np.int64)))
     near = found.set_index("key").loc[shown, "similarity"]
@@ -117,7 +117,7 @@ def _encoders(run: Run, row: dict[str, Any], rule: ScoreRule) -> None:
         place = held.place_of(str(row["key"]))
         if place is None:
             continue
-        name, here = held.class_names[held.class_codes[place]], np.array([place])
+        name, here = held.class_names[held.codes_at([place])[0]], np.array([place])
         within = held.percentiles(here, name or None)
         lines.append({
             "encoder": md(other.label),

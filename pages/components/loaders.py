@@ -152,7 +152,7 @@ def settling(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def common(runs: Sequence[Run], rule: ScoreRule, classes: Sequence[str] = ()) -> Common:
-    """Images that some runs share, of some classes or of all; see ``store.common_images``."""
+    """Images that some runs share, of some classes or of all; the store remembers. See ``store.common_images``."""
     return _common(_asked(runs), rule, tuple(classes))
 
 
@@ -376,11 +376,9 @@ def _either_way(runs: Sequence[Run], first: int, second: int) -> tuple[int, int]
     return first, second
 
 
-@st.cache_resource(max_entries=6, show_spinner="Matching images…")
+@st.cache_resource(max_entries=1, show_spinner="Matching images…")  # the store remembers more of them
 def _common(asked: Asked, rule: ScoreRule, classes: tuple[str, ...]) -> Common:
-    if classes:
-        return _common(asked, rule, ()).of_classes(classes)
-    return store.common_images([store.open_run(Path(path)) for path, _ in asked], rule)
+    return store.common_images([store.open_run(Path(path)) for path, _ in asked], rule, classes)
 
 
 @st.cache_data(max_entries=256, show_spinner="Comparing…")

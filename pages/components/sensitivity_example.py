@@ -55,9 +55,9 @@ def draw(run: Run, found: Mapping[Dose, Run]) -> None:
 
 def _keys(clean: Ranking, rankings: Mapping[Dose, Ranking]) -> list[str]:
     """Images that have a score in every run: first that of median clean score, then in an order that hashes decide."""
-    held = [str(key) for key in clean.keys]  # by ascending score
+    held = clean.keys.to_pylist()  # by ascending score
     for ranking in rankings.values():
-        there = {str(key) for key in ranking.keys}
+        there = set(ranking.keys.to_pylist())
         held = [key for key in held if key in there]
     if not held:
         return []

@@ -64,7 +64,7 @@ class Ranked:
 
     def key_at(self, place: int) -> str:
         """The image at a place."""
-        return str(self.held.keys[place])
+        return self.held.key(place)
 
 
 @dataclass(frozen=True)
