@@ -215,5 +215,6 @@ def square(image: Image.Image, size: int) -> Image.Image:
     """
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    cropped = image.convert("RGB").crop((left, top, left + side, top + side))
+    colour = image if image.mode == "RGB" else image.convert("RGB")  # both would copy a hundred megapixels for nothing
+    cropped = colour if colour.size == (side, side) else colour.crop((left, top, left + side, top + side))
     return cropped.resize((size, size), Image.Resampling.BICUBIC)
