@@ -25,7 +25,7 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 28  # 256 MiB: an uncompressed RGB image of 90 megapixels
 MAX_ASPECT = 100  # resizing the short side of a 1 × 60,000 strip to 224 would make 3 gigapixels
 MAX_SLOW_PIXELS = 4_000_000  # Pillow decodes QOI, XPM, plain PPM … in Python, about a million pixels a second
-MAX_COPIED_PIXELS = 40_000_000  # the decoders of _COPYING hold an image several times, up to 25 bytes a pixel
+MAX_COPIED_PIXELS = 30_000_000  # the decoders of _COPYING hold an image several times, up to 28 bytes a pixel
 MAX_SCANNED_PIXELS = 2_000_000_000  # pixels × scans: a small progressive JPEG may hold thousands of scans
 
 # Raster formats that a signature identifies (JPEG opens MPO too). Left out: EPS (starts Ghostscript), WMF (Windows
@@ -36,6 +36,7 @@ _FORMATS = (
     *("MCIDAS", "XVTHUMB"),
 )
 _COPYING = ("WEBP", "AVIF", "JPEG2000")
+_BLOCK_BYTES = 1 << 26
 _STRIP_PIXELS = 1 << 22  # of an image that is converted at once: beside the image and its RGB there is no third copy
 _BY_SUFFIX_ONLY = ("TGA", "PCD")  # no signature: any bytes might pass for one of these
 
@@ -76,7 +77,7 @@ def open_image(source: bytes | Path) -> Image.Image:
     Raises:
         ImageError: Missing, empty, not an image, cut short, damaged or too large.
     """
-    _silence_pillow()
+    _set_up_pillow()
     data = read_file(source) if isinstance(source, Path) else source
     formats = list(_FORMATS)
     if isinstance(source, Path):
@@ -177,11 +178,15 @@ def _suffixes() -> dict[str, str]:
     return Image.registered_extensions()
 
 
-def _silence_pillow() -> None:
-    """Keep Pillow's warnings off the terminal; what matters arrives as an error.
+def _set_up_pillow() -> None:
+    """Keep Pillow's warnings off the terminal, and its large images out of the heap.
 
-    Filters are process-wide, so this adds one filter once, and again only after someone took it away.
+    What matters arrives as an error. Filters are process-wide, so this adds one filter once, and again only after
+    someone took it away. Blocks of 64 MiB are mapped by themselves and go back to the system when an image is let go;
+    those of 16 MiB, Pillow's own choice, stay in the heap of the thread that read it.
     """
+    if Image.core.get_block_size() < _BLOCK_BYTES:
+        Image.core.set_block_size(_BLOCK_BYTES)
     if not any(entry[0] == "ignore" and "PIL" in str(getattr(entry[3], "pattern", "")) for entry in warnings.filters):
         with _QUIET:
             warnings.filterwarnings("ignore", module=r"PIL\.")

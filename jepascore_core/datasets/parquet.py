@@ -62,6 +62,8 @@ class ParquetDataset(Dataset):
             raise DatasetError(f"{printable(str(path))} holds no rows.")
         column = image_column(files[0].schema, printable(files[0].path))
         for file in files:
+            if len(set(file.schema.names)) < len(file.schema.names):
+                raise DatasetError(f"{printable(file.path)} has two columns of one name.")
             if column not in file.schema.names or not is_image(file.schema.field(column).type):
                 raise DatasetError(f"{printable(file.path)} has no images in its column {column!r}.")
         self._groups = RowGroups(files, column)

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -110,6 +111,7 @@ def _torch_load(path: Path) -> Any:
     import pickle
 
     load: Callable[..., Any] = torch.load
+    warnings.filterwarnings("ignore", message="Detected pickle protocol")  # the sentence below says more
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm's trainer stores its arguments
             try:
