@@ -1,5 +1,6 @@
 """Files of ours whose values are not what they should be: each is refused, or passed over, in words."""
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -14,11 +15,13 @@ from safetensors.torch import load_file, save_file
 
 from jepascore_core import jobs, load_dataset, load_encoder, store
 from jepascore_core.encoders.load import WEIGHTS
-from jepascore_core.errors import DatasetError, EncoderError, RunError
+from jepascore_core.errors import DatasetError, EncoderError, ImportedFileError, RunError
 from jepascore_core.files import write_json
+from jepascore_core.importing import ImportRequest, import_file
 from jepascore_core.store.progress import read_progress
 from jepascore_core.store.run_json import stored, what_is_missing
 from jepascore_core.theory import grid
+from pages.components.text import md
 from tests.runs_made import made_run
 
 
@@ -180,3 +183,25 @@ def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None
     pq.write_table(pa.Table.from_arrays([images, images], names=["image", "image"]), tmp_path / "a.parquet")
     with pytest.raises(DatasetError, match="two columns of one name"):
         load_dataset(f"parquet:{tmp_path / 'a.parquet'}")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\ud800", "\udcff"])
+def test_names_that_no_file_system_takes_are_refused(name: str, tmp_path: Path) -> None:
+    for encoder in (name, f"file:{name}", f"file:{name}@timm:vit_tiny_patch16_224"):
+        with pytest.raises(EncoderError, match="There is no"):
+            load_encoder(encoder)
+    for dataset in (f"parquet:{name}", f"folder:{name}", name):
+        with pytest.raises(DatasetError):
+            load_dataset(dataset)
+    with pytest.raises(ImportedFileError):
+        import_file(ImportRequest(tmp_path / f"{name}.csv", "mine", "theirs"))
+    md(name).encode()
+
+
+def test_a_list_of_classes_beyond_bounds_is_refused() -> None:
+    usual = csv.field_size_limit(1000)
+    try:
+        with pytest.raises(RunError, match="list of classes"):
+            store.split_classes("x" * 2000)
+    finally:
+        csv.field_size_limit(usual)

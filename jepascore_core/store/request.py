@@ -164,11 +164,17 @@ def split_classes(text: str | None) -> tuple[str, ...] | None:
     Returns:
         The names, or None.
 
+    Raises:
+        RunError: It is no such line.
+
     Example:
         >>> split_classes('"tench, Tinca tinca",church')
         ('tench, Tinca tinca', 'church')
     """
-    return None if text is None else tuple(next(csv.reader(io.StringIO(text, newline="")), ()))
+    try:
+        return None if text is None else tuple(next(csv.reader(io.StringIO(text, newline="")), ()))
+    except csv.Error as error:
+        raise RunError(f"The list of classes cannot be read: {error}.") from error
 
 
 def run_name(spec: "EncoderSpec", digest: str, dataset_id: str, fingerprint: str, decisive: dict[str, Any]) -> str:

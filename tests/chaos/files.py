@@ -1,5 +1,6 @@
 """Mutated files other than images: tables, results, metadata, weights; and a pickle wherever one might be loaded."""
 
+import copy
 import functools
 import gzip
 import io
@@ -69,9 +70,9 @@ def mutated_json(text: str, draw: random.Random) -> bytes:
         if deed < 0.15 and isinstance(held, dict):
             del held[name]
         elif deed < 0.25 and isinstance(held, dict):
-            held[draw.choice(("", "x", "\ud800", "__class__", "path"))] = draw.choice(ODD)
+            held[draw.choice(("", "x", "\ud800", "__class__", "path"))] = copy.deepcopy(draw.choice(ODD))
         else:
-            held[name] = draw.choice(ODD)
+            held[name] = copy.deepcopy(draw.choice(ODD))
     if draw.random() < 0.03:
         return b"[" * 100_000
     with_long_integers = json.dumps(data)

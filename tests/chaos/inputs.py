@@ -144,7 +144,7 @@ def main() -> None:
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     work, begun = Path(tempfile.mkdtemp(prefix="inputs-")), time.monotonic()
-    print(summary(campaign(trials, seed, work)))
+    print(summary(campaign(trials, seed, work)), flush=True)
     print(f"{time.monotonic() - begun:.0f} s; harmful files, if any, lie in {work}")
 
 

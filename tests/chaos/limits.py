@@ -57,10 +57,17 @@ class Guarded:
     Args:
         environment: Variables of the child.
         memory_mb: Most memory of the child.
+        imports: Modules that it imports before its first task.
     """
 
-    def __init__(self, environment: dict[str, str] | None = None, *, memory_mb: float = MEMORY_MB) -> None:
-        self._environment, self._memory_mb = environment or {}, memory_mb
+    def __init__(
+        self,
+        environment: dict[str, str] | None = None,
+        *,
+        memory_mb: float = MEMORY_MB,
+        imports: tuple[str, ...] = _SLOW,
+    ) -> None:
+        self._environment, self._memory_mb, self._imports = environment or {}, memory_mb, imports
         self._child: _Child | None = None
 
     def __enter__(self) -> "Guarded":
@@ -81,7 +88,7 @@ class Guarded:
         Returns:
             What became of it.
         """
-        self._child = self._child or _Child(self._environment)
+        self._child = self._child or _Child(self._environment, self._imports)
         told = self._child.do((task, case), self._memory_mb, busy_s)
         if not self._child.alive:
             self._child.end()
@@ -92,10 +99,10 @@ class Guarded:
 class _Child:
     """One process that does cases."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], imports: tuple[str, ...]) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, environment), daemon=True)
+        self._process = context.Process(target=_serve, args=(other, environment, imports), daemon=True)
         self._process.start()
         other.close()
         self._pipe.recv()  # it has imported what it needs
@@ -162,11 +169,11 @@ def resolve(task: str) -> Callable[[Any], str]:
     return found
 
 
-def _serve(pipe: Connection, environment: dict[str, str]) -> None:
+def _serve(pipe: Connection, environment: dict[str, str], imports: tuple[str, ...]) -> None:
     """The child's side."""
     os.environ.update({"OMP_NUM_THREADS": "1", **environment})
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries in C say is not ours; a crash tells by its signal
-    for module in _SLOW:  # their imports are no case's doing
+    for module in imports:  # which are no case's doing
         importlib.import_module(module)
     pipe.send(None)
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
