@@ -325,7 +325,7 @@ TARGETS: dict[str, Target] = {
 }  # fmt: skip
 
 
-def campaign(trials: int, seed: int, work: Path) -> list[Outcome]:
+def campaign(trials: int = 20_000, seed: int = 0, work: Path = Path("chaos")) -> list[Outcome]:
     """Fuzz every target.
 
     Args:
@@ -342,7 +342,7 @@ def campaign(trials: int, seed: int, work: Path) -> list[Outcome]:
 def _outcomes(trials: int, seed: int, work: Path) -> Iterator[Outcome]:
     for name, target in TARGETS.items():
         folder = work / name.replace(" ", "-")
-        (folder / "corpus").mkdir(parents=True)
+        (folder / "corpus").mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(target.seeds):
             (folder / "corpus" / str(number)).write_bytes(data)
         begun, runs = time.monotonic(), max(1, round(trials * target.share))

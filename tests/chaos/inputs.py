@@ -23,7 +23,7 @@ _USE = "tests.chaos.files:guarded"
 _RUN_BUSY_S = 200.0  # a run reads forty of them
 
 
-def campaign(trials: int, seed: int, work: Path) -> list[Outcome]:
+def campaign(trials: int = 2000, seed: int = 0, work: Path = Path("chaos")) -> list[Outcome]:
     """Put mutated files through what reads them.
 
     Args:
@@ -34,6 +34,7 @@ def campaign(trials: int, seed: int, work: Path) -> list[Outcome]:
     Returns:
         An outcome for each image, for each run over forty of them, and for each other file.
     """
+    work = work.absolute()
     environment = {"JEPASCORE_HOME": str(work / "home"), "JEPASCORE_DEMO": "0"}
     with Guarded(environment) as child:
         return [
@@ -57,7 +58,7 @@ def _trainings(trials: int, seed: int, work: Path, child: Guarded) -> Iterator[O
     """Checkpoints of a training that was interrupted."""
     if not trials:
         return
-    work.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
     made = child.do(_USE, ("make_training", str(work / "net.safetensors")))
     yield _outcome("file, training as it was", made, "net")
     checkpoint = work / "net.checkpoint.pt"
