@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test lint format bench bench-ui screenshots clean
+.PHONY: run test lint format bench bench-ui screenshots audit lock clean
 
 run: $(VENV)/.app
 	$(BIN)/python -m streamlit run app.py
@@ -30,6 +30,15 @@ bench-ui: $(VENV)/.dev
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_browser.py -k "first_visit or screenshots" --screenshots screenshots
+
+# known vulnerabilities of the pinned packages, as the Python Package Index reports them; a package that it does not
+# know of fails too, rather than pass unseen
+audit: $(VENV)/.dev
+	$(BIN)/pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r requirements.lock
+
+lock: $(VENV)/.dev
+	UV_NO_CONFIG=1 $(BIN)/uv pip compile requirements.txt --generate-hashes --upgrade --quiet --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_28 --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis screenshots

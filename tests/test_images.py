@@ -6,6 +6,7 @@ import random
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from jepascore_core.datasets import images
 from jepascore_core.datasets.images import MAX_PIXELS, image_suffixes, open_image, thumbnail, to_rgb
 from jepascore_core.datasets.keys import key_to_name, name_to_key, printable
+from jepascore_core.datasets.room import Room
 from jepascore_core.errors import ImageError
 
 FORMATS = {
@@ -372,3 +375,57 @@ def test_keys_are_one_line_and_lead_back(name: str) -> None:
 @given(st.lists(st.text("ab\\x0\n\udc80u", max_size=6), unique=True))
 def test_keys_stay_apart(names: list[str]) -> None:
     assert len({name_to_key(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_image_converted_in_strips_is_the_image_converted_at_once(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = to_rgb(in_mode(mode)).tobytes()
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 48 * 5)
+    assert to_rgb(in_mode(mode)).tobytes() == whole
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_thumbnail_stands_upright_too(name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = open_image(encode(photo(), name, exif=exif))
+    with Image.open(io.BytesIO(thumbnail(upright))) as small:
+        assert small.size == upright.size == (32, 48)
+        assert difference(small.convert("RGB"), upright) < 8
+
+
+@pytest.mark.parametrize(("name", "mode"), [("WEBP", "RGB"), ("JPEG2000", "L"), ("AVIF", "RGB"), ("JPEG", "CMYK")])
+def test_decoders_that_hold_an_image_many_times_take_smaller_ones(
+    name: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode(photo().convert(mode), name, progressive=True)
+    assert open_image(data).size == (48, 32)
+    monkeypatch.setattr(images, "MAX_COPIED_PIXELS", 48 * 32 - 1)
+    with pytest.raises(ImageError, match=r"too large: 48 × 32, and .* are read up to"):
+        open_image(data)
+
+
+def test_images_read_side_by_side_share_the_room_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight threads read images of half the limit: never more than two at once, each after the other, none for ever."""
+    monkeypatch.setattr(images, "_ROOM", Room(2_400_000))
+    data, held, most, lock = encode(photo(1200, 1000)), 0, [0], threading.Lock()
+
+    def read(_: int) -> None:
+        nonlocal held
+        with images.shared_room(), images.shared_room():
+            open_image(data)
+            with lock:
+                held += 1
+                most[0] = max(most[0], held)
+            time.sleep(0.02)
+            with lock:
+                held -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read, range(16)))
+    assert most[0] == 2
+    with images.shared_room():  # more than there is counts as all of it; a second image of one block waits for nothing
+        assert open_image(encode(photo(2000, 1500))).size == open_image(encode(photo(2000, 1500))).size
+    assert open_image(data).size == (1200, 1000)  # outside, nobody waits

@@ -605,3 +605,12 @@ def test_spectra_told_a_direction_say_that_it_has_no_effect(tmp_path: Path) -> N
     arguments = ["import", str(tmp_path / "a.npy"), "--encoder", "theirs", "--dataset", "birds", "--direction", "out"]
     for _ in range(2):
         assert "no effect on spectra" in CliRunner().invoke(app, arguments).stderr
+
+
+@pytest.mark.parametrize("header", ["{'descr': '<f8', 'shape': ((((", "[" * 2000, "'" * 3])
+def test_a_header_that_never_ends_is_refused(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    text = header.encode() + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text + bytes(80))
+    with pytest.raises(ImportedFileError, match="not an array in NumPy's format"):
+        import_file(ImportRequest(path, "mine", "theirs"), tmp_path / "runs")

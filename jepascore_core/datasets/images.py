@@ -4,24 +4,28 @@ Every byte is untrusted. The header is read first, and pixels are decoded only w
 and cost are sane; whatever Pillow raises becomes an ``ImageError``.
 """
 
+import contextlib
 import functools
 import io
 import logging
 import stat
 import threading
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from jepascore_core.datasets.keys import printable
+from jepascore_core.datasets.room import Room
 from jepascore_core.errors import ImageError
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 28  # 256 MiB: an uncompressed RGB image of 90 megapixels
 MAX_ASPECT = 100  # resizing the short side of a 1 × 60,000 strip to 224 would make 3 gigapixels
 MAX_SLOW_PIXELS = 4_000_000  # Pillow decodes QOI, XPM, plain PPM … in Python, about a million pixels a second
+MAX_COPIED_PIXELS = 30_000_000  # the decoders of _COPYING hold an image several times, up to 28 bytes a pixel
 MAX_SCANNED_PIXELS = 2_000_000_000  # pixels × scans: a small progressive JPEG may hold thousands of scans
 
 # Raster formats that a signature identifies (JPEG opens MPO too). Left out: EPS (starts Ghostscript), WMF (Windows
@@ -31,6 +35,9 @@ _FORMATS = (
     *("PCX", "DCX", "SGI", "SUN", "QOI", "DDS", "FTEX", "BLP", "MSP", "XBM", "XPM", "FITS", "FLI", "GBR", "PIXAR"),
     *("MCIDAS", "XVTHUMB"),
 )
+_COPYING = ("WEBP", "AVIF", "JPEG2000")
+_BLOCK_BYTES = 1 << 26
+_STRIP_PIXELS = 1 << 22  # of an image that is converted at once: beside the image and its RGB there is no third copy
 _BY_SUFFIX_ONLY = ("TGA", "PCD")  # no signature: any bytes might pass for one of these
 
 # EXIF orientation -> how to turn it upright (Exif 2.32, tag 0x0112).
@@ -45,6 +52,17 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _QUIET = threading.Lock()
+_ROOM = Room(MAX_PIXELS)
+
+
+def shared_room() -> contextlib.AbstractContextManager[None]:
+    """Bound what threads hold that each read one image at a time; each enters it for the time that it holds its image.
+
+    Returns:
+        A context; all images of more than a megapixel that are read within one, in any thread, have at most
+        ``MAX_PIXELS`` together. Further images wait.
+    """
+    return _ROOM.shared()
 
 
 def open_image(source: bytes | Path) -> Image.Image:
@@ -59,7 +77,7 @@ def open_image(source: bytes | Path) -> Image.Image:
     Raises:
         ImageError: Missing, empty, not an image, cut short, damaged or too large.
     """
-    _silence_pillow()
+    _set_up_pillow()
     data = read_file(source) if isinstance(source, Path) else source
     formats = list(_FORMATS)
     if isinstance(source, Path):
@@ -75,7 +93,7 @@ def open_image(source: bytes | Path) -> Image.Image:
         raise
     except Exception as error:
         raise ImageError(_reason(error)) from error
-    return to_rgb(image)
+    return _upright_rgb(image, ours=True)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -95,15 +113,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ImageError: It cannot be decoded or converted, or its size is out of bounds.
     """
-    _check_size(image)
-    try:
-        image.load()
-        _check_size(image)  # an icon names one size in its directory and may hold another
-        return _flatten(_turn_upright(image))
-    except ImageError:
-        raise
-    except Exception as error:
-        raise ImageError(_reason(error)) from error
+    return _upright_rgb(image, ours=False)
 
 
 def thumbnail(image: Image.Image, size: int = 160) -> bytes:
@@ -168,15 +178,41 @@ def _suffixes() -> dict[str, str]:
     return Image.registered_extensions()
 
 
-def _silence_pillow() -> None:
-    """Keep Pillow's warnings off the terminal; what matters arrives as an error.
+def _set_up_pillow() -> None:
+    """Keep Pillow's warnings off the terminal, and its large images out of the heap.
 
-    Filters are process-wide, so this adds one filter once, and again only after someone took it away.
+    What matters arrives as an error. Filters are process-wide, so this adds one filter once, and again only after
+    someone took it away. Blocks of 64 MiB are mapped by themselves and go back to the system when an image is let go;
+    those of 16 MiB, Pillow's own choice, stay in the heap of the thread that read it.
     """
+    if Image.core.get_block_size() < _BLOCK_BYTES:
+        Image.core.set_block_size(_BLOCK_BYTES)
     if not any(entry[0] == "ignore" and "PIL" in str(getattr(entry[3], "pattern", "")) for entry in warnings.filters):
         with _QUIET:
             warnings.filterwarnings("ignore", module=r"PIL\.")
             logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+def _upright_rgb(image: Image.Image, *, ours: bool) -> Image.Image:
+    """Decode and convert; an image that is ours is let go as soon as it is converted."""
+    _check_size(image)
+    _ROOM.take(image.width * image.height)
+    try:
+        image.load()
+        _check_size(image)  # an icon names one size in its directory and may hold another
+        turn = _turn(image)
+        flat = _flatten(image)
+        if ours and flat is not image:
+            image.close()  # frees its pixels now, and not when the garbage is collected
+        if turn is None:
+            return flat
+        upright = flat.transpose(turn)
+        upright.info.clear()  # else its EXIF would have it turned again
+        return upright
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(_reason(error)) from error
 
 
 def _check_size(image: Image.Image) -> None:
@@ -198,25 +234,48 @@ def _check_decoding_cost(image: Image.Image, data: bytes) -> None:
         if slow:
             limit = f"{image.format} images are read up to {MAX_SLOW_PIXELS // 10**6} megapixels"
             raise ImageError(f"The image is too large: {image.width} × {image.height}, and {limit}.")
+    copied = image.format in _COPYING or (image.mode == "CMYK" and "progressive" in image.info)
+    if copied and pixels > MAX_COPIED_PIXELS:
+        limit = f"{image.format} images of this kind are read up to {MAX_COPIED_PIXELS // 10**6} megapixels"
+        raise ImageError(f"The image is too large: {image.width} × {image.height}, and {limit}.")
     if image.format in ("JPEG", "MPO") and pixels * data.count(b"\xff\xda") > MAX_SCANNED_PIXELS:
         raise ImageError("The JPEG has too many scans for its size.")
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; damaged EXIF counts as none."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How the EXIF orientation is applied; damaged EXIF counts as none."""
     try:
-        method = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # the pixels are whole, and Pillow's EXIF parser raises anything from struct.error on
-        return image
-    return image if method is None else image.transpose(method)
+        return None
 
 
 def _flatten(image: Image.Image) -> Image.Image:
     """Any mode -> RGB."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_to_bytes(np.asarray(image)))  # (H, W) uint8
+    wide = image.mode == "F" or image.mode.startswith("I")
+    limits = _range(np.asarray(strip) for _, strip in _strips(image)) if wide else None
+    paper = Image.new("RGB", image.size)
+    for top, strip in _strips(image):
+        paper.paste(_flat(strip, limits), (0, top))
+    return paper
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """An image from top to bottom in pieces, each with the number of its first row."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(image.height, top + rows)))
+
+
+def _flat(image: Image.Image, limits: tuple[float, float] | None) -> Image.Image:
+    """Any mode -> RGB, at once; wide greys by the values that become black and white."""
+    if limits is not None:
+        image = Image.fromarray(_to_bytes(np.asarray(image), *limits))  # (H, W) uint8
     if image.mode == "La":  # premultiplied alpha, which Pillow takes only to LA
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -227,16 +286,17 @@ def _flatten(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_bytes(values: np.ndarray) -> np.ndarray:
+def _to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Scale grey values of 16 or 32 bits, or floats, to 0 … 255.
 
     Args:
         values: (H, W), any numeric dtype.
+        low: Becomes black.
+        high: Becomes white.
 
     Returns:
         (H, W) uint8.
     """
-    low, high = _range(values)
     scaled = values.astype(np.float32)
     np.nan_to_num(scaled, copy=False, nan=low, posinf=high, neginf=low)
     scaled -= np.float32(low)
@@ -245,16 +305,18 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     return scaled.astype(np.uint8)
 
 
-def _range(values: np.ndarray) -> tuple[float, float]:
-    """Values that become black and white."""
-    if values.dtype.kind == "f":
-        finite = np.isfinite(values)
-        least = float(values.min(where=finite, initial=np.inf))
-        greatest = float(values.max(where=finite, initial=-np.inf))
-        limits = [1.0, 255.0]
-    else:
-        least, greatest = float(values.min()), float(values.max())
-        limits = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16)]
+def _range(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Values that become black and white, over all pieces of an image."""
+    least, greatest, limits = np.inf, -np.inf, [2.0**bits - 1 for bits in (8, 10, 12, 14, 16)]
+    for values in pieces:
+        if values.dtype.kind == "f":
+            finite = np.isfinite(values)
+            low = float(values.min(where=finite, initial=np.inf))
+            high = float(values.max(where=finite, initial=-np.inf))
+            limits = [1.0, 255.0]
+        else:
+            low, high = float(values.min()), float(values.max())
+        least, greatest = min(least, low), max(greatest, high)
     if least > greatest:  # nothing finite
         return 0.0, 0.0
     whole = [limit for limit in limits if greatest <= limit]

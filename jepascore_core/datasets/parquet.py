@@ -4,6 +4,7 @@ Read in place with pyarrow rather than through Hugging Face ``datasets``, which 
 an Arrow cache: here listing reads the footers and the label column only, and reading touches one row group at a time.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,8 @@ class ParquetDataset(Dataset):
             raise DatasetError(f"{printable(str(path))} holds no rows.")
         column = image_column(files[0].schema, printable(files[0].path))
         for file in files:
+            if len(set(file.schema.names)) < len(file.schema.names):
+                raise DatasetError(f"{printable(file.path)} has two columns of one name.")
             if column not in file.schema.names or not is_image(file.schema.field(column).type):
                 raise DatasetError(f"{printable(file.path)} has no images in its column {column!r}.")
         self._groups = RowGroups(files, column)
@@ -91,9 +94,9 @@ class ParquetDataset(Dataset):
 
 def _find_files(path: Path) -> list[tuple[str, str]]:
     """Path and key of each Parquet file, in order of their names."""
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 - never raises, also for names that no file system takes
         return [(str(path), name_to_key(path.stem))]
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110
         raise DatasetError(f"There is no file or folder {printable(str(path))}.")
     root = str(path.absolute())
     names = sorted(name for name, size in walk(root) if size is not None and name.lower().endswith(".parquet"))

@@ -2,6 +2,8 @@
 
 import argparse
 import hashlib
+import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -53,7 +55,7 @@ def read_state(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
         EncoderError: The file is missing, damaged, holds more than plain tensors, or several
             networks that fit equally well.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - never raises, also for names that no file system takes
         raise EncoderError(f"There is no weights file {path}.")
     with _open(path) as (keys, read):
         prefix = _prefix(path, keys, set(names))
@@ -110,6 +112,7 @@ def _torch_load(path: Path) -> Any:
     import pickle
 
     load: Callable[..., Any] = torch.load
+    warnings.filterwarnings("ignore", message="Detected pickle protocol")  # the sentence below says more
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm's trainer stores its arguments
             try:

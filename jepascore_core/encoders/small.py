@@ -31,6 +31,9 @@ PREPROCESS = {"input_size": 48, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.2
 s, so this choice moves every score by the same D · log s and never changes an order."""
 
 
+_MOST_SIDE, _MOST_WIDTH, _MOST_DEPTH = 4096, 8192, 64  # of what a file may ask for: far beyond what is small
+
+
 class SmallConvNet(nn.Module):
     """Stages of two 3×3 convolutions, the first with stride 2, then average pool and a linear map.
 
@@ -145,15 +148,58 @@ def read_metadata(path: Path) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise EncoderError(f"{path} is not a safetensors file that can be read ({error}).") from error
     try:
-        spec = json.loads(text["spec"])
-        return {
-            "architecture": text["architecture"],
-            "config": json.loads(text["config"]),
-            "spec": EncoderSpec(**{**spec, "input_size": tuple(spec["input_size"])}),
-            "preprocess": json.loads(text["preprocess"]),
-        }
-    except (KeyError, TypeError, ValueError) as error:
+        spec, config, preprocess = (json.loads(text[name]) for name in ("spec", "config", "preprocess"))
+        found = EncoderSpec(**{**spec, "input_size": tuple(spec["input_size"])})
+        sound = _is_spec(found) and _is_config(config) and _is_preprocess(preprocess)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise EncoderError(f"{path} does not say which encoder it holds; it was not written by `train`.") from error
+    if not sound:
+        raise EncoderError(f"{path} says of its encoder what cannot be; it was not written by `train`, or is damaged.")
+    return {"architecture": text["architecture"], "config": config, "spec": found, "preprocess": preprocess}
+
+
+def _is_spec(spec: EncoderSpec) -> bool:
+    """Whether a spec that a file holds is one of a small encoder."""
+    texts = (spec.id, spec.name, spec.family, spec.pooling, spec.licence, spec.paper)
+    sized = len(spec.input_size) == 3 and all(_in(value, 1, _MOST_SIDE) for value in spec.input_size)
+    whole = _in(spec.embedding_dim, 1, _MOST_WIDTH) and _in(spec.null_dim, 0, _MOST_WIDTH)
+    return sized and whole and all(isinstance(text, str) for text in texts)
+
+
+def _is_config(config: Any) -> bool:
+    """Whether ``build_small`` can build what a file asks for."""
+    if not isinstance(config, dict) or not _in(config.get("embedding_dim"), 1, _MOST_WIDTH):
+        return False
+    if "channels" in config:
+        channels = config["channels"]
+        listed = isinstance(channels, list) and 0 < len(channels) <= _MOST_DEPTH
+        return listed and all(_in(width, 1, _MOST_WIDTH) for width in channels)
+    limits = {
+        "input_size": _MOST_SIDE,
+        "patch_size": _MOST_SIDE,
+        "width": _MOST_WIDTH,
+        "depth": _MOST_DEPTH,
+        "heads": 256,
+    }
+    if not all(_in(config.get(name), 1, most) for name, most in limits.items()):
+        return False
+    return config["input_size"] % config["patch_size"] == 0 and config["width"] % config["heads"] == 0
+
+
+def _is_preprocess(preprocess: Any) -> bool:
+    """Whether ``small_transform`` can prepare images as a file asks for."""
+    if not isinstance(preprocess, dict) or not _in(preprocess.get("input_size"), 1, _MOST_SIDE):
+        return False
+    lists: list[Any] = [preprocess.get(name) for name in ("mean", "std")]
+    if not all(isinstance(held, list) and len(held) == 3 for held in lists):
+        return False
+    plain = all(type(value) in (int, float) and abs(value) < 1e6 for held in lists for value in held)
+    return plain and all(value > 1e-6 for value in lists[1])
+
+
+def _in(value: Any, least: int, most: int) -> bool:
+    """Whether a value is a whole number between two others."""
+    return type(value) is int and least <= value <= most
 
 
 def load_small(path: Path) -> nn.Module:
@@ -168,6 +214,7 @@ def load_small(path: Path) -> nn.Module:
     Raises:
         EncoderError: Missing, damaged, of another architecture, or weights that do not fit.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     metadata = read_metadata(path)
@@ -177,7 +224,7 @@ def load_small(path: Path) -> nn.Module:
         model = build_small(metadata["config"])
     try:
         model.load_state_dict(load_file(path), assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise EncoderError(f"The weights in {path} do not fit the encoder that it names.") from error
     return model.float().eval()
 
@@ -215,5 +262,6 @@ def square(image: Image.Image, size: int) -> Image.Image:
     """
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    cropped = image.convert("RGB").crop((left, top, left + side, top + side))
+    colour = image if image.mode == "RGB" else image.convert("RGB")  # both would copy a hundred megapixels for nothing
+    cropped = colour if colour.size == (side, side) else colour.crop((left, top, left + side, top + side))
     return cropped.resize((size, size), Image.Resampling.BICUBIC)

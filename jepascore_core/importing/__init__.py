@@ -5,6 +5,7 @@ rule or says why it has no score; ``writing`` makes the folder.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,12 +111,14 @@ def _reader(request: ImportRequest) -> Reader:
     ending = path.suffix.lower()
     if ending not in _READERS:
         raise ImportedFileError(f"Cannot import {shown(path.name)}: the name must end in {', '.join(ENDINGS)}.")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - never raise
         raise ImportedFileError(f"{path.name} is not a file.")
     try:
         with path.open("rb") as file:
             begins = file.read(8)
         size = path.stat().st_size
+    except ValueError as error:  # null bytes, or what is not Unicode
+        raise ImportedFileError(f"There can be no file {shown(path.name)}.") from error
     except OSError as error:
         raise ImportedFileError(f"Cannot read {path.name} ({why(error)}).") from error
     if not size:

@@ -1,6 +1,7 @@
 """Read ``.npy`` and ``.npz``: headers first, sizes bounded before anything is allocated, Python objects never."""
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from jepascore_core.importing.table import MOST_ROWS, MOST_VALUES, Table, list_o
 MOST_BYTES = 1 << 31  # of all entries of an archive once they are unpacked; what they claim is checked before reading
 _USUAL_BYTES = 1 << 28  # beyond that, an archive that unpacks to more than a hundred times its size is a bomb
 _HEADER = 10_000  # bytes of a header: a longer one is no array's
+# NumPy reads a header as Python's tokens, then as a literal
+_NO_HEADER = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, OverflowError, tokenize.TokenError)
 _UNPACKED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 
 
@@ -109,7 +112,7 @@ def _header(file: IO[bytes], name: str) -> _Header:
         # version 3.0 has named fields that are not ASCII, which no array of numbers has
         read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file, max_header_size=_HEADER)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, OverflowError) as error:
+    except _NO_HEADER as error:
         raise ImportedFileError(f"{shown(name)} is not an array in NumPy's format.") from error
     if dtype.hasobject:
         raise ImportedFileError(f"{shown(name)} holds Python objects (a pickle), which are never loaded.")

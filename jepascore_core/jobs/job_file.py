@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jepascore_core.files import read_json, write_json
+from jepascore_core.files import read_json, storable, write_json
 from jepascore_core.locks import Cancelled
 from jepascore_core.processes import HOST, identity, is_alive
 
@@ -20,6 +20,7 @@ STATES = (
 )  # fmt: skip
 ENDED = ("done", "failed", "cancelled", "interrupted")
 
+_LARGEST = 2**53  # of any number; no NaN is below it
 _BIRTH_S = 10.0  # a job without a process this long after its start never had one
 
 
@@ -155,13 +156,23 @@ def read_job(path: Path) -> Job:
             data |= read_json(path.with_suffix(".pid"))
     known = {f.name for f in dataclasses.fields(Job)} - {"path"}
     job = Job(path, **{name: value for name, value in data.items() if name in known})
+    if not _sound(job):
+        raise ValueError(f"{path.name} does not hold a job.")
+    return dataclasses.replace(job, message=storable(job.message))
+
+
+def _sound(job: Job) -> bool:
+    """Whether everything that a file said of a job is of its type."""
     texts = (job.kind, job.state, job.message, job.started, job.host)
-    if job.state not in STATES or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{path.name} does not hold a job.")
-    counts = (job.pid, job.done, job.planned)
-    if not all(isinstance(n, int | None) for n in counts) or not isinstance(job.process, str | None):
-        raise ValueError(f"{path.name} does not hold a job.")
-    return job
+    if not all(isinstance(text, str) for text in texts) or job.state not in STATES:
+        return False
+    lists = (job.argv, job.runs)
+    if not all(isinstance(held, list) and all(isinstance(text, str) for text in held) for held in lists):
+        return False
+    counted = all(type(n) is int and 0 <= n < _LARGEST for n in (job.done, job.planned))
+    reckoned = job.eta_s is None or (type(job.eta_s) in (int, float) and abs(job.eta_s) < _LARGEST)
+    named = isinstance(job.pid, int | None) and isinstance(job.process, str | None)
+    return counted and reckoned and named and isinstance(job.request, dict | None)
 
 
 def read_jobs(home: Path, written: dict[str, list[str]]) -> list[Job]:

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from jepascore_core.datasets.base import Dataset, Item
+from jepascore_core.datasets.images import shared_room
 from jepascore_core.errors import ImageError
 from jepascore_core.runner.views import draw_view
 
@@ -65,6 +66,10 @@ def reader(
     """
 
     def read(item: Item) -> Loaded:
+        with shared_room():
+            return load(item)
+
+    def load(item: Item) -> Loaded:
         try:
             image = dataset.read(item)
             small = thumbnail(image)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jepascore_core.files import read_json, write_json
+from jepascore_core.files import read_json, storable, write_json
 from jepascore_core.processes import HOST, identity, is_alive
 
 FILE_NAME = "progress.json"
 STATES = ("queued", "waiting", "running", "done", "cancelled", "failed", "interrupted")
 ACTIVE = ("queued", "waiting", "running")
 
+_MOST = 2**53  # of any number; no NaN is below it
 _HEARTBEAT_S = 1.0
 _SILENT_S = 60.0  # a process on another machine that is silent for this long is taken for dead
 _WINDOW_S = 30.0  # speed is that of the last half minute
@@ -219,17 +220,23 @@ def _parsed(data: dict[str, Any]) -> Progress:
     try:
         progress = Progress(**{name: value for name, value in data.items() if name in known})
         counts = (progress.done, progress.failed, progress.planned)
-        sound = progress.state in STATES and all(type(n) is int and n >= 0 for n in counts)
-        sound &= all(isinstance(x, int | float | None) for x in (progress.images_per_s, progress.eta_s))
-        sound &= isinstance(progress.heartbeat, int | float) and isinstance(progress.pid, int | None)
+        sound = progress.state in STATES and all(type(n) is int and 0 <= n <= _MOST for n in counts)
+        sound &= all(_is_number(x) for x in (progress.images_per_s, progress.eta_s, progress.heartbeat))
+        sound &= progress.heartbeat is not None and isinstance(progress.pid, int | None)
         sound &= isinstance(progress.message, str) and isinstance(progress.host, str)
         sound &= isinstance(progress.process, str | None) and isinstance(progress.stages, dict)
+        sound = sound and all(map(_is_number, progress.stages.values()))
         sound &= type(progress.rescored) is int
     except TypeError:
         sound = False
     if not sound:
         raise ValueError(f"{FILE_NAME} does not hold a run's progress.")
-    return progress
+    return dataclasses.replace(progress, message=storable(progress.message))
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a number that can be reckoned with, or None."""
+    return value is None or (type(value) in (int, float) and -_MOST <= value <= _MOST)  # type: ignore[operator]
 
 
 def _lives(progress: Progress) -> bool:

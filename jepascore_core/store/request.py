@@ -18,6 +18,7 @@ from jepascore_core.errors import RunError
 if TYPE_CHECKING:  # the store imports this module, and does without torch
     from jepascore_core.encoders.spec import EncoderSpec
 
+_LARGEST = 2**63  # of whole numbers
 PRECISIONS = ("auto", "float16", "tf32", "float32", "float64")
 
 
@@ -91,10 +92,13 @@ class RunRequest:
             The request.
 
         Raises:
-            RunError: The encoder or the dataset is missing.
+            RunError: The encoder or the dataset is missing, or something is of another type than it should be.
         """
         known = {f.name for f in dataclasses.fields(cls)}
         values = {name: value for name, value in data.items() if name in known}
+        for name, value in values.items():
+            if not _fits(name, value):
+                raise RunError(f"The request's {name.replace('_', ' ')} is not what it should be.")
         if values.get("classes") is not None:
             values["classes"] = tuple(values["classes"])
         try:
@@ -118,6 +122,19 @@ class RunRequest:
                 value = format_classes(value)
             argv.append("--random-weights" if option.name == "pretrained" else f"{flag}={value}")
         return argv
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value of a request is of its type."""
+    if name in ("per_class", "limit", "input_size", "batch_size"):
+        return value is None or (type(value) is int and abs(value) < _LARGEST)
+    if name in ("seed", "views"):
+        return type(value) is int and abs(value) < _LARGEST
+    if name == "classes":
+        return value is None or (isinstance(value, list | tuple) and all(isinstance(text, str) for text in value))
+    if name in ("tolerance", "memory_share"):
+        return type(value) in (int, float) or (value is None and name == "tolerance")
+    return isinstance(value, bool if name == "pretrained" else str)
 
 
 def format_classes(classes: Sequence[str]) -> str:
@@ -147,11 +164,17 @@ def split_classes(text: str | None) -> tuple[str, ...] | None:
     Returns:
         The names, or None.
 
+    Raises:
+        RunError: It is no such line.
+
     Example:
         >>> split_classes('"tench, Tinca tinca",church')
         ('tench, Tinca tinca', 'church')
     """
-    return None if text is None else tuple(next(csv.reader(io.StringIO(text, newline="")), ()))
+    try:
+        return None if text is None else tuple(next(csv.reader(io.StringIO(text, newline="")), ()))
+    except csv.Error as error:
+        raise RunError(f"The list of classes cannot be read: {error}.") from error
 
 
 def run_name(spec: "EncoderSpec", digest: str, dataset_id: str, fingerprint: str, decisive: dict[str, Any]) -> str:

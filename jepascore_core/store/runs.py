@@ -16,21 +16,10 @@ from jepascore_core.store import parts
 from jepascore_core.store.progress import FILE_NAME as PROGRESS_FILE
 from jepascore_core.store.progress import Progress, read_progress
 from jepascore_core.store.request import RunRequest, short_name
+from jepascore_core.store.run_json import stored, what_is_missing
 
 FILE_NAME = "run.json"
 _BIRTH_S = 10.0
-
-# what every page may count on finding in run.json: section, name, type
-_REQUIRED = (
-    ("encoder", "id", str),
-    ("encoder", "name", str),
-    ("encoder", "digest", str),
-    ("encoder", "embedding_dim", int),
-    ("encoder", "null_dim", int),
-    ("dataset", "id", str),
-    ("dataset", "class_names", list),
-    ("sample", "seed", int),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,17 +203,20 @@ def read_run(folder: Path) -> Run:
         The run, with its problem and its warning.
     """
     try:
-        meta = read_json(folder / FILE_NAME)
+        read = read_json(folder / FILE_NAME)
     except FileNotFoundError:
         return Run(folder, problem=f"{FILE_NAME} is missing.")
     except ValueError as error:
         return Run(folder, problem=str(error))
-    missing = _missing(meta)
+    meta = {
+        name: value if name == "request" else stored(value) for name, value in read.items()
+    }  # a request names files
+    missing = what_is_missing(meta)
     if missing:
         return Run(folder, problem=f"{FILE_NAME} does not say {missing}.")
     if meta.get("format_version") != parts.FORMAT_VERSION:
-        version = meta.get("format_version")
-        return Run(folder, meta, f"{FILE_NAME} has format {version!r}, and this version reads {parts.FORMAT_VERSION}.")
+        version = str(meta.get("format_version"))[:20]
+        return Run(folder, meta, f"{FILE_NAME} has format {version}, and this version reads {parts.FORMAT_VERSION}.")
     return Run(folder, meta, None, _warning(folder))
 
 
@@ -240,15 +232,6 @@ def _is_run(folder: Path) -> bool:
     """Whether a folder looks like a run, be it damaged."""
     found = any((folder / name).exists() for name in (FILE_NAME, PROGRESS_FILE))
     return found or bool(parts.part_files(folder))
-
-
-def _missing(meta: dict[str, Any]) -> str | None:
-    """What run.json lacks or has in the wrong shape."""
-    for section, name, kind in _REQUIRED:
-        values = meta.get(section)
-        if not isinstance(values, dict) or not isinstance(values.get(name), kind):
-            return f"its {section}'s {name.replace('_', ' ')}"
-    return None if type(meta.get("planned")) is int else "how many images were planned"
 
 
 def _warning(folder: Path) -> str | None:

@@ -143,7 +143,7 @@ def kept(config: LabConfig, runs_dir: Path) -> dict[str, Any] | None:
         record = read_json(_path(config, runs_dir))
     except (FileNotFoundError, ValueError):
         return None
-    return record if (record.get("config"), record.get("recipe")) == (asdict(config), RECIPE) else None
+    return record if _sound(record) and record["config"] == asdict(config) else None
 
 
 def all_kept(runs_dir: Path) -> list[dict[str, Any]]:
@@ -159,9 +159,20 @@ def all_kept(runs_dir: Path) -> list[dict[str, Any]]:
     for path in sorted((runs_dir / "theory").glob("*.json")):
         with contextlib.suppress(FileNotFoundError, ValueError):
             record = read_json(path)
-            if record.get("recipe") == RECIPE:
+            if _sound(record):
                 records.append(record)
     return records
+
+
+def _sound(record: dict[str, Any]) -> bool:
+    """Whether a file holds the record of an experiment under the present recipe."""
+    counted = all(type(record.get(name)) is int for name in ("dim", "samples", "seed"))
+    named = all(isinstance(record.get(name), str) for name in ("objective", "broken"))
+    found = [value for name, value in record.items() if name.endswith(("pearson", "spearman"))]
+    numbers = all(value is None or (type(value) in (int, float) and abs(value) < 1.01) for value in found)
+    whole = {"pearson", "spearman"} <= record.keys() and isinstance(record.get("config"), dict)
+    timed = type(record.get("elapsed_s")) in (int, float)
+    return counted and named and numbers and whole and timed and record.get("recipe") == RECIPE
 
 
 def summary(records: Iterable[dict[str, Any]], field: str = "pearson") -> list[dict[str, Any]]:

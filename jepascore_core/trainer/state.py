@@ -7,7 +7,6 @@ and resumed takes the same steps as one that was not.
 import hashlib
 import json
 import math
-import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -171,15 +170,21 @@ class TrainingState:
         """
         try:
             content = torch.load(path, weights_only=True, map_location=next(self.model.parameters()).device)
-            identity = content["identity"]
-        except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            if content["identity"] == self._identity():
+                self._take(content)
+                return
+        except Exception as error:  # a damaged or hostile file fails in any way it likes
             raise RunError(f"{path} is damaged; remove it to begin the training anew.") from error
-        if identity != self._identity():
-            raise RunError(f"{path} is of a training with other settings or images; remove it or choose another file.")
+        raise RunError(f"{path} is of a training with other settings or images; remove it or choose another file.")
+
+    def _take(self, content: dict[str, Any]) -> None:
+        """Become what a file holds."""
         self.model.load_state_dict(content["model"])
         self.optimiser.load_state_dict(content["optimiser"])
-        self.step, self.elapsed_s = content["step"], content["elapsed_s"]
+        self.step, self.elapsed_s = int(content["step"]), float(content["elapsed_s"])
         self.history = [StepRecord(**record) for record in content["history"]]
+        if not 0 <= self.step <= self.config.steps:
+            raise ValueError("It is not within the training.")
 
     def _identity(self) -> str:
         """Everything that decides the weights, as text; the device does not."""

@@ -74,7 +74,7 @@ def _images(request: RunRequest) -> int | None:
     if clean.startswith(("demo:", "folder:", "parquet:")) or Path(clean).is_absolute():
         return encode.sample_size(dataset_id, request.per_class, request.limit, request.classes)
     for run in store.list_runs():
-        asked = run.meta.get("request", {}).get("dataset_id")
+        asked = (run.meta.get("request") or {}).get("dataset_id")
         if run.problem is None and dataset_id == asked and not request.classes and not request.per_class:
             size = int(run.meta["dataset"].get("size") or 0)
             return min(size, request.limit or size) or None

@@ -141,16 +141,22 @@ def _origin(run: Run, row: dict[str, Any]) -> None:
         return
     facts = {
         "Encoder": f"{encoder['id']}, weights {str(encoder['digest'])[:12]}",
-        "Embedding": f"D = {encoder['embedding_dim']}, {encoder['pooling']}, null dimension {encoder['null_dim']}",
+        "Embedding": f"D = {encoder['embedding_dim']}, {encoder.get('pooling')}, null dimension {encoder['null_dim']}",
         "Precision": " to ".join(dict.fromkeys(map(str, meta.get("precisions") or [meta.get("precision")]))),
         "Views": "1, eq. (5)" if views == 1 else f"{views}, eq. (4), {meta.get('view_policy')}",
-        "Dataset": f"{short_name(str(meta['dataset']['id']))}, {plural(int(meta['dataset']['size']), 'image')}",
+        "Dataset": _dataset(run),
         "Image": f"{row['key']}, number {row['index']}",
         "Run": run.name,
         "Scored": str(meta.get("created", ""))[:16].replace("T", " "),
         "With": ", ".join(f"{name} {version}" for name, version in (meta.get("versions") or {}).items()),
     }
     _draw_facts(facts)
+
+
+def _dataset(run: Run) -> str:
+    """Name and size of a run's dataset."""
+    dataset = run.meta["dataset"]
+    return f"{short_name(str(dataset['id']))}, {plural(int(dataset.get('size') or 0), 'image')}"
 
 
 def _imported(run: Run, row: dict[str, Any]) -> None:
@@ -163,7 +169,7 @@ def _imported(run: Run, row: dict[str, Any]) -> None:
         "Encoder": f"{encoder['id']}, weights unknown",
         "Embedding": f"D = {dim}, null dimension {encoder['null_dim']}" if dim else "unknown",
         "Score": given if is_given(run) else "eq. (5) of the singular values in the file",
-        "Dataset": f"{short_name(str(meta['dataset']['id']))}, {plural(int(meta['dataset']['size']), 'image')}",
+        "Dataset": _dataset(run),
         "Image": f"{row['key']}, row {count(int(row['index']) + 1)} of the file",
         "File": str(told.get("file")),
         "SHA-256": str(told.get("sha256")),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jepascore_core.allowed import data_roots
+from jepascore_core.files import storable
 from jepascore_core.naming import without_folders
 from jepascore_core.text import EMPTY as EMPTY
 from jepascore_core.text import count as count
@@ -34,7 +35,7 @@ def md(text: object) -> str:
         >>> print(md("a*b"))
         a\*b
     """
-    flat = " ".join(str(text).split())
+    flat = storable(" ".join(str(text).split()))  # a browser is told UTF-8
     flat = _SHORTCODE.sub(":\u2060", flat)  # a word joiner keeps :cat: from becoming a picture
     flat = _ADDRESS.sub("\u2060", flat)
     return _PUNCTUATION.sub(r"\\\1", flat)
