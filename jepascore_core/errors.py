@@ -16,6 +16,10 @@ class DatasetError(JepaScoreError):
     """A dataset is unknown, missing, gated, offline, empty or damaged."""
 
 
+class DatasetGone(DatasetError):
+    """The images of a dataset are not where they were listed, all of them: a disk or a file was taken away."""
+
+
 class ImageError(JepaScoreError):
     """One image cannot be read; the run records the reason and goes on."""
 

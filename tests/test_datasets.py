@@ -30,7 +30,7 @@ from jepascore_core.datasets.base import UNLABELLED, Dataset, Item, sample
 from jepascore_core.datasets.demo import DEMO_NAMES
 from jepascore_core.datasets.rows import Rows, encode_labels
 from jepascore_core.datasets.vision import VISION_SETS
-from jepascore_core.errors import DatasetError, ImageError
+from jepascore_core.errors import DatasetError, DatasetGone, ImageError
 from tests.test_images import mutations
 
 
@@ -499,7 +499,7 @@ def test_a_parquet_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     assert dataset.read(dataset.items[0])
     path.unlink()
     assert dataset.read(dataset.items[1])  # its row group is in memory
-    with pytest.raises(ImageError, match="damaged or has changed"):
+    with pytest.raises(DatasetGone, match="cannot be reached any more"):
         dataset.read(dataset.items[15])
 
 
@@ -767,7 +767,7 @@ CLIENT = """
 import json, os, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from jepascore_core.datasets import load_dataset
-from jepascore_core.errors import DatasetError, ImageError
+from jepascore_core.errors import DatasetError, DatasetGone, ImageError
 for dataset_id in sys.argv[1:]:
     started, report = time.monotonic(), {}
     try:

@@ -30,6 +30,7 @@ def show(
     """Show one run: counts, the least and most likely images of each class, what failed."""
     from jepascore_core import store
     from jepascore_core.naming import origin
+    from jepascore_core.store.runs import about_dataset
 
     opened, rule = store.open_run(run, runs_dir), store.ScoreRule(score_name)
     classes = store.class_counts(opened, rule=rule).to_dict("records")
@@ -49,6 +50,8 @@ def show(
     )
     if words := origin(opened):
         typer.echo(one_line(words))
+    if about := about_dataset(opened.meta) or opened.warning:
+        typer.echo(one_line(about))
     if path:
         typer.echo(f"Jacobians by the {path} path, on {opened.meta.get('device')}, in {_precision(opened)}")
     for row in classes:

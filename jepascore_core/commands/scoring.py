@@ -28,7 +28,7 @@ from jepascore_core.commands.app import (
     Views,
     command,
 )
-from jepascore_core.commands.printing import print_json, progress_bar
+from jepascore_core.commands.printing import one_line, print_json, progress_bar
 from jepascore_core.errors import RunError
 
 PANEL = "Score"  # of --help
@@ -152,6 +152,7 @@ def score_all(requests: Sequence[Any], runs_dir: Path | None, job: Path | None, 
     from jepascore_core.jobs import JobFile
     from jepascore_core.processes import stop_on_signals
     from jepascore_core.runner import score_dataset
+    from jepascore_core.store.runs import about_dataset
 
     with JobFile.attached(job) as stages, stop_on_signals() as stop:
         for request in requests:
@@ -165,6 +166,8 @@ def score_all(requests: Sequence[Any], runs_dir: Path | None, job: Path | None, 
                 )
             if stop.is_set():
                 raise RunError("Cancelled; what is scored is kept, and the same command resumes.")
+            if words := about_dataset(run.meta) or run.warning:
+                typer.echo(one_line(words), err=True)
             typer.echo(run.path, err=quiet)
 
 

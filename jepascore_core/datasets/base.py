@@ -50,7 +50,23 @@ class Dataset(ABC):
 
         Raises:
             ImageError: The image cannot be read; the message says why.
+            DatasetGone: No image can be read any more.
         """
+
+    def watch(self, since: float) -> None:  # noqa: B027 - most datasets cannot be written anew unnoticed
+        """Count, from now on, the images that are read and were written anew since a time; see ``rewritten``.
+
+        Args:
+            since: Seconds since 1970.
+        """
+
+    @property
+    def rewritten(self) -> int:
+        """How many images that were read were written since then, with as many bytes as were listed.
+
+        What was read of them may be another image than the one that was planned, and nothing else tells.
+        """
+        return 0
 
     def file_of(self, item: Item) -> bytes | None:
         """The image file as it is stored, not decoded; safe to call from several threads.

@@ -37,6 +37,15 @@ class CorruptedDataset(Dataset):
         """
         return self._corrupt(self._clean.read(item), self._severity, item.key)
 
+    def watch(self, since: float) -> None:
+        """Count clean images that are written anew from now on."""
+        self._clean.watch(since)
+
+    @property
+    def rewritten(self) -> int:
+        """How many clean images were."""
+        return self._clean.rewritten
+
 
 def parse_corruption(dataset_id: str) -> tuple[str, int, str]:
     """Take the id of a corrupted dataset apart, and make sure that there is such a corruption.

@@ -1,5 +1,7 @@
 """``folder:<path>``: image files, one sub-folder a class, or all in one flat folder."""
 
+import os
+from array import array
 from pathlib import Path
 
 from PIL import Image
@@ -11,7 +13,10 @@ from jepascore_core.datasets.images import image_suffixes, open_image, read_file
 from jepascore_core.datasets.keys import key_to_name, name_to_key, printable
 from jepascore_core.datasets.rows import digest
 from jepascore_core.datasets.walk import scan, walk
-from jepascore_core.errors import DatasetError, ImageError
+from jepascore_core.datasets.watch import Watch, gone
+from jepascore_core.errors import DatasetError, DatasetGone, ImageError
+
+_SOME = 16  # files that are looked for before a folder is taken for gone
 
 
 class FolderDataset(Dataset):
@@ -57,14 +62,29 @@ class FolderDataset(Dataset):
             Item(index, key, label, names[label]) for index, (key, label) in enumerate(zip(keys, labels, strict=True))
         ]
         self.fingerprint = digest("\n".join(f"{key}\t{found[key]}" for key in keys))
+        self._sizes = array("q", (found[key] for key in keys))
+        self._some = keys[:: max(1, len(keys) // _SOME)]
+        self._watch = Watch()
 
     def read(self, item: Item) -> Image.Image:
         """Read one file, upright RGB.
 
         Raises:
-            ImageError: The file is gone or cannot be read.
+            ImageError: The file is gone, has changed or cannot be read.
+            DatasetGone: So are all others.
         """
-        return open_image(self._path(item))
+        path = self._path(item)
+        self._compare(item, path)
+        return open_image(path)
+
+    def watch(self, since: float) -> None:
+        """Count files that are read and were written since a time, which have as many bytes as listed."""
+        self._watch.since = since
+
+    @property
+    def rewritten(self) -> int:
+        """How many there were."""
+        return len(self._watch.seen)
 
     def file_of(self, item: Item) -> bytes:
         """Bytes of one file.
@@ -74,8 +94,31 @@ class FolderDataset(Dataset):
         """
         return read_file(self._path(item))
 
+    def _compare(self, item: Item, path: Path) -> None:
+        """Make sure that a file is the one that was listed, as far as its size and time tell.
+
+        Raises:
+            ImageError: It has another size.
+            DatasetGone: It is gone, and so are others.
+        """
+        try:
+            status = path.stat()
+        except OSError:
+            if not any(os.path.exists(self._name(key)) for key in self._some):  # noqa: PTH110 - False without permission
+                raise DatasetGone(gone(f"The images in {printable(self._root)}", "they are")) from None
+            return  # whoever opens it says why it cannot be read
+        listed = self._sizes[item.index]
+        if status.st_size != listed:
+            raise ImageError(
+                f"The file has changed since the images were listed: {listed:,} bytes then, {status.st_size:,} now."
+            )
+        self._watch.note(item.index, status.st_mtime)
+
+    def _name(self, key: str) -> str:
+        return f"{self._root}/{key_to_name(key)}"
+
     def _path(self, item: Item) -> Path:
-        path = Path(self._root, key_to_name(item.key))
+        path = Path(self._name(item.key))
         check_path(path, ImageError)  # it may have become a link since it was listed
         return path
 

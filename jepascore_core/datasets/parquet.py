@@ -21,6 +21,7 @@ from jepascore_core.datasets.keys import name_to_key, printable
 from jepascore_core.datasets.row_groups import RowGroups
 from jepascore_core.datasets.rows import Rows, digest, encode_labels
 from jepascore_core.datasets.walk import walk
+from jepascore_core.datasets.watch import Watch
 from jepascore_core.errors import DatasetError, ImageError
 
 
@@ -32,6 +33,7 @@ class ParquetFile:
         path: Where it is.
         name: Its key: path from the folder, without the ending.
         size: Bytes.
+        time_ns: When it was written, ns since 1970.
         footer: Parsed footer.
         schema: Its columns, with Hugging Face's metadata.
     """
@@ -39,6 +41,7 @@ class ParquetFile:
     path: str
     name: str
     size: int
+    time_ns: int
     footer: pq.FileMetaData
     schema: pa.Schema
 
@@ -67,6 +70,7 @@ class ParquetDataset(Dataset):
                 raise DatasetError(f"{printable(file.path)} has two columns of one name.")
             if column not in file.schema.names or not is_image(file.schema.field(column).type):
                 raise DatasetError(f"{printable(file.path)} has no images in its column {column!r}.")
+        self._files, self._watch = files, Watch()
         self._groups = RowGroups(files, column)
         labels, self.class_names = _read_labels(files)
         self.items = self._rows = Rows([(file.name, file.footer.num_rows) for file in files], labels, self.class_names)
@@ -85,11 +89,23 @@ class ParquetDataset(Dataset):
 
         Raises:
             ImageError: The row has no image, or its row group is damaged.
+            DatasetGone: The file is gone, or was written anew.
         """
-        data = self._groups.read(*self._rows.locate(item.index))
+        file, row = self._rows.locate(item.index)
+        data = self._groups.read(file, row)
+        self._watch.note(item.index, self._files[file].time_ns / 1e9)
         if data is None:
             raise ImageError("The row holds no image bytes.")
         return data
+
+    def watch(self, since: float) -> None:
+        """Count rows that are read from files which were written since a time and have as many bytes as listed."""
+        self._watch.since = since
+
+    @property
+    def rewritten(self) -> int:
+        """How many there were."""
+        return len(self._watch.seen)
 
 
 def _find_files(path: Path) -> list[tuple[str, str]]:
@@ -111,7 +127,8 @@ def _open_file(path: str, name: str) -> ParquetFile:
     check_path(path, DatasetError)
     try:
         with pq.ParquetFile(path) as file:
-            return ParquetFile(path, name, Path(path).stat().st_size, file.metadata, file.schema_arrow)
+            status = Path(path).stat()
+            return ParquetFile(path, name, status.st_size, status.st_mtime_ns, file.metadata, file.schema_arrow)
     except PermissionError as error:
         raise DatasetError(f"No permission to read {shown}.") from error
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jepascore_core.datasets.keys import printable
-from jepascore_core.errors import ImageError
+from jepascore_core.datasets.watch import gone
+from jepascore_core.errors import DatasetGone, ImageError
 
 CACHE_BYTES = 1 << 28  # 256 MiB of row groups in memory, shared by all threads
 SPILL_BYTES = 1 << 26  # a row group above 64 MiB goes to a temporary file once, and is mapped from there
@@ -30,6 +31,8 @@ class File(Protocol):
     def path(self) -> str: ...  # noqa: D102
     @property
     def size(self) -> int: ...  # noqa: D102
+    @property
+    def time_ns(self) -> int: ...  # noqa: D102
     @property
     def footer(self) -> pq.FileMetaData: ...  # noqa: D102
 
@@ -81,18 +84,40 @@ class RowGroups:
             Its bytes, or None where the cell is null.
 
         Raises:
-            ImageError: The row group is damaged, or the file has changed since it was listed.
+            ImageError: The row group is damaged.
+            DatasetGone: The file is gone, or was replaced since it was listed.
         """
         group = bisect_right(self._ends[file], row)
         first = self._ends[file][group - 1] if group else 0
         with self._lock:
             if (file, group) not in self._damaged:
+                self._compare(file, group)
                 try:
                     return self._group(file, group).read(row - first)
                 except (pa.ArrowException, OSError, IndexError, KeyError, ValueError):
                     self._damaged.add((file, group))  # not to be tried again for each of its rows
         path = printable(Path(self._files[file].path).name)
-        raise ImageError(f"Row group {group} of {path} is damaged or has changed.")
+        raise ImageError(f"Row group {group} of {path} is damaged.")
+
+    def _compare(self, file: int, group: int) -> None:
+        """Make sure that a row group about to be read is of the file that was listed, not of one that took its place.
+
+        Raises:
+            DatasetGone: It is not.
+        """
+        if (file, group) in self._cache:
+            return
+        listed = self._files[file]
+        path = printable(listed.path)
+        try:
+            status = Path(listed.path).stat()
+        except OSError as error:
+            raise DatasetGone(gone(path, "it is")) from error
+        if (status.st_size, status.st_mtime_ns) != (listed.size, listed.time_ns):
+            raise DatasetGone(
+                f"{path} was written anew after its rows were listed. What is scored is of its earlier state; ask "
+                "again for the present one."
+            )
 
     def _group(self, file: int, group: int) -> _Group:
         """A row group from memory, or from the file; the one used longest ago makes room."""

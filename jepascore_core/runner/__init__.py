@@ -27,8 +27,8 @@ from jepascore_core.store.part_writer import PartWriter
 from jepascore_core.store.parts import Row
 from jepascore_core.store.progress import Progress, ProgressFile
 from jepascore_core.store.request import RunRequest
-from jepascore_core.store.run_folder import make_folder, prepare
-from jepascore_core.store.runs import Run, read_run, runs_home
+from jepascore_core.store.run_folder import begun, make_folder, note_rewritten, prepare
+from jepascore_core.store.runs import Run, about_dataset, earlier_states, read_run, runs_home
 
 __all__ = ["Cancelled", "Hooks", "Work", "run_scoring", "score_dataset", "score_work", "stop_on_signals"]
 
@@ -135,6 +135,8 @@ def score_work(work: Work, hooks: Hooks) -> Run:
         device=work.device,
         batch_size=work.batch_size,
     )
+    if not (work.home / meta["name"]).exists() and (earlier := earlier_states(work.home, meta)):
+        meta["dataset"]["earlier"] = earlier
     folder = make_folder(work.home / meta["name"])
 
     def wait(_: str) -> None:
@@ -210,8 +212,14 @@ def _resume(work: Work, planned: Sequence[Item], folder: Path, stored: dict[str,
     done = sum(score is not None for score in stored.values())
     with (
         ProgressFile(
-            folder, planned=len(planned), done=done, failed=len(stored) - done, listener=hooks.on_progress
+            folder,
+            planned=len(planned),
+            done=done,
+            failed=len(stored) - done,
+            listener=hooks.on_progress,
+            about=about_dataset(read_run(folder).meta),
         ) as progress,
+        _watching(work.dataset, folder),
         _ending(progress),
     ):
         if left:
@@ -266,6 +274,17 @@ def _score_left(
             )
     if progress.now.done + progress.now.failed < progress.now.planned:
         raise Cancelled("Cancelled.")
+
+
+@contextlib.contextmanager
+def _watching(dataset: Dataset, folder: Path) -> Iterator[None]:
+    """Write down how many images were written anew since the run began, which no fingerprint tells."""
+    dataset.watch(begun(folder))
+    before = dataset.rewritten
+    try:
+        yield
+    finally:
+        note_rewritten(folder, dataset.rewritten - before)
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def describe(
         **decisive,
         "eps": EPS,
         "planned": planned,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "versions": versions(),
         "device": str(device),
         "precisions": ladder_of(request.precision, device),

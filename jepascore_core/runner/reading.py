@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.datasets.images import shared_room
-from jepascore_core.errors import ImageError
+from jepascore_core.errors import DatasetGone, ImageError
 from jepascore_core.runner.views import draw_view
 
 _MAX_WORKERS = 16
@@ -52,7 +52,7 @@ def reader(
     views: int = 1,
     seed: int = 0,
 ) -> Callable[[Item], Loaded]:
-    """Make the function that reads one image; it never raises for an image's sake.
+    """Make the function that reads one image; it never raises for an image's sake, only where all of them are gone.
 
     Args:
         dataset: Where images come from.
@@ -73,6 +73,8 @@ def reader(
         try:
             image = dataset.read(item)
             small = thumbnail(image)
+        except DatasetGone:
+            raise  # a disk that was taken away is no property of its images
         except Exception as error:
             return Loaded(item, error=reason(error))
         try:

@@ -98,6 +98,7 @@ class ProgressFile:
         done: Images that have a score already.
         failed: Images that have an error already.
         listener: Called with each change, from the thread that made it.
+        about: What a person should know as long as the run goes on.
     """
 
     def __init__(
@@ -108,11 +109,13 @@ class ProgressFile:
         done: int = 0,
         failed: int = 0,
         listener: Callable[[Progress], None] | None = None,
+        about: str = "",
     ) -> None:
         self._path = folder / FILE_NAME
         self._progress = Progress(
             "queued", done, failed, planned, pid=os.getpid(), host=HOST, process=identity(os.getpid())
         )
+        self._about = about
         self._listener = listener or (lambda progress: None)
         self._recent: deque[tuple[float, int]] = deque()
         self._begun = done + failed
@@ -144,9 +147,13 @@ class ProgressFile:
             message: What a person should know.
         """
         with self._lock:
-            speed = None if state in ACTIVE else self._mean_speed
+            active = state in ACTIVE
             self._progress = dataclasses.replace(
-                self._progress, state=state, message=message, images_per_s=speed, eta_s=None
+                self._progress,
+                state=state,
+                message=message or (self._about if active else ""),
+                images_per_s=None if active else self._mean_speed,
+                eta_s=None,
             )
             self._recent.clear()
             self._recent.append((time.monotonic(), self._progress.done + self._progress.failed))

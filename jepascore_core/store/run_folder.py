@@ -1,7 +1,9 @@
 """Make a run's folder fit for writing."""
 
 import contextlib
+import math
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,31 @@ def make_folder(folder: Path) -> Path:
     except OSError as error:
         raise RunError(f"Cannot write in {folder.parent} ({error.strerror}).") from error
     return folder
+
+
+def begun(folder: Path) -> float:
+    """When a run began, seconds since 1970; infinity where it does not say."""
+    meta = read_run(folder).meta
+    try:
+        moment = datetime.fromisoformat(meta["created"])
+        return moment.timestamp() + (0.0 if moment.microsecond else 1.0)  # older runs say it in whole seconds
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return math.inf
+
+
+def note_rewritten(folder: Path, count: int) -> None:
+    """Write down that images were written anew while a run read them; only for one who holds the run's lock.
+
+    Args:
+        folder: The run's folder.
+        count: How many more.
+    """
+    meta = read_run(folder).meta
+    if meta and count:
+        dataset = meta["dataset"]
+        known = dataset.get("rewritten")
+        dataset["rewritten"] = count + (known if type(known) is int else 0)
+        write_json(folder / FILE_NAME, meta)
 
 
 @contextlib.contextmanager

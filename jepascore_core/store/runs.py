@@ -193,6 +193,47 @@ def named_run(name: str) -> Run:
     raise RunError("There is no such run in the runs folder; it may have been moved or removed.")
 
 
+def earlier_states(home: Path, meta: dict[str, Any]) -> list[str]:
+    """Runs of the same request whose dataset had other images: the folder or file has changed since.
+
+    Args:
+        home: Where runs lie.
+        meta: What ``run.json`` of the new run will hold.
+
+    Returns:
+        Their names, newest first.
+    """
+    return [run.name for run in list_runs(home) if run.problem is None and _is_earlier(run.meta, meta)]
+
+
+def _is_earlier(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether two runs differ in nothing but the state of their dataset."""
+    same = ("sample", "precision", "tolerance", "views")
+    asked = old.get("request")
+    return (
+        isinstance(asked, dict)
+        and asked.get("dataset_id") == new["request"]["dataset_id"]
+        and old["dataset"].get("fingerprint") != new["dataset"]["fingerprint"]
+        and all(old["encoder"].get(name) == new["encoder"].get(name) for name in ("id", "digest", "input_size"))
+        and all(old.get(name) == new.get(name) for name in same)
+    )
+
+
+def about_dataset(meta: dict[str, Any]) -> str:
+    """What a person should know of the dataset of a run, in one sentence.
+
+    Args:
+        meta: What ``run.json`` holds.
+
+    Returns:
+        Which run is of an earlier state of it, or "".
+    """
+    earlier = meta["dataset"].get("earlier") if meta else None
+    if not isinstance(earlier, list) or not earlier:
+        return ""
+    return f"The dataset has changed since {earlier[0]}, whose rows are of its earlier state; this is a new run."
+
+
 def read_run(folder: Path) -> Run:
     """Read a run's folder, whatever state it is in.
 
@@ -217,7 +258,7 @@ def read_run(folder: Path) -> Run:
     if meta.get("format_version") != parts.FORMAT_VERSION:
         version = str(meta.get("format_version"))[:20]
         return Run(folder, meta, f"{FILE_NAME} has format {version}, and this version reads {parts.FORMAT_VERSION}.")
-    return Run(folder, meta, None, _warning(folder))
+    return Run(folder, meta, None, _warning(folder) or rewritten(meta))
 
 
 def _may_open(folder: Path, runs_dir: str | Path | None) -> bool:
@@ -248,6 +289,22 @@ def _warning(folder: Path) -> str | None:
     except FileNotFoundError:
         return None if is_newborn(folder) else f"{PROGRESS_FILE} is missing."
     return None
+
+
+def rewritten(meta: dict[str, Any]) -> str | None:
+    """What a person should know of a run that read images which were written anew meanwhile.
+
+    Args:
+        meta: What ``run.json`` holds.
+
+    Returns:
+        One sentence, or None where all rows are of one state of the dataset.
+    """
+    count = meta["dataset"].get("rewritten")
+    if type(count) is not int or count < 1:
+        return None
+    files = "1 image was" if count == 1 else f"{count:,} images were"
+    return f"{files} written anew while the run read them, so that its rows may be of different states of the dataset."
 
 
 def is_newborn(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from jepascore_core.store import journal, parts
 from jepascore_core.store.progress import FILE_NAME as PROGRESS_FILE
 from jepascore_core.store.progress import read_progress
 from jepascore_core.store.row_faults import COLUMNS, Expected, expected_of, faults
-from jepascore_core.store.runs import FILE_NAME, Run, is_newborn, read_run
+from jepascore_core.store.runs import FILE_NAME, Run, about_dataset, is_newborn, read_run, rewritten
 from jepascore_core.text import count, plural
 
 _ROWS = 4096  # looked at together: 40 MB at D = 1280
@@ -164,6 +164,7 @@ def _check_meta(run: Run, found: _Found) -> dict[str, Any]:
     """Judge ``run.json``; what it holds if that can be relied on."""
     problem = run.problem or _contradiction(run.meta)
     if problem is None:
+        found.notes += [words for words in (about_dataset(run.meta), rewritten(run.meta)) if words]
         found.right.append(f"{FILE_NAME} says what was asked for: {run.label}, {plural(run.planned, 'image')}.")
         return run.meta
     if run.meta.get("format_version") not in (None, parts.FORMAT_VERSION):
