@@ -346,6 +346,8 @@ def failures(run: Run) -> pd.DataFrame:
     Returns:
         index, key, error (why); by index.
     """
+    if not parts.count_rows(run.path)[1]:  # the footers say so: no need to read a million nulls
+        return pd.DataFrame({"index": np.zeros(0, np.int64), "key": [], "error": []})
     return query(run.path, 'SELECT index, "key", error FROM rows WHERE error IS NOT NULL ORDER BY index')
 
 
