@@ -1,5 +1,6 @@
 """``verify`` names what is wrong with a run and nothing else; after ``--repair``, resuming gives the unbroken rows."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from jepascore_core import allowed, store
@@ -344,6 +347,31 @@ def test_garbage_in_run_json_says_what_to_do(copy, run, garbage):
 def test_run_json_that_contradicts_itself(copy, name, value):
     write_json(copy / "run.json", {**read_json(copy / "run.json"), name: value})
     assert "run.json" in subjects(verify(copy))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_value_anywhere_in_the_json_never_raises(tmp_path_factory, run, data):
+    folder = tmp_path_factory.mktemp("any") / run.name
+    folder.mkdir()
+    os.link(parts.part_files(run.path)[0], folder / "part-000001-0.parquet")
+    for name in ("run.json", "progress.json"):
+        content = read_json(run.path / name)
+        for section in (content, content.get("encoder", {}), content.get("dataset", {}), content.get("sample", {})):
+            for key in data.draw(st.lists(st.sampled_from(sorted(section) or [""]), max_size=2)):
+                section[key] = data.draw(json_values)
+        (folder / name).write_text(json.dumps(content))
+    found = verify(folder, planned_keys(store.open_run(folder))[0])
+    assert all(wrong.words.endswith(".") for wrong in found.wrong)
+    with contextlib.suppress(RunError):
+        repair(folder)
 
 
 def test_a_run_of_another_version_is_left_alone(copy):
