@@ -251,6 +251,28 @@ def test_failures(run):
     ]
 
 
+def test_the_median_is_the_same_from_memory(copy):
+    from jepascore_core.store.reading import known_reading
+
+    assert known_reading(copy.path) is None
+    read = store.median(copy)
+    store.ranking(copy)
+    assert known_reading(copy.path) is not None
+    assert store.median(copy) == pytest.approx(read) == np.median(frame_of(copy)["jepa_score"].dropna())
+
+
+def test_failures_are_not_looked_for_where_there_are_none(copy, monkeypatch):
+    from jepascore_core.store import query
+
+    shown = store.failures(copy)
+    for path in parts.part_files(copy.path):
+        table = pq.read_table(path)
+        if table["error"].null_count < len(table):
+            part_writer.write_tables(path, [table.filter(table["error"].is_null())])
+    monkeypatch.setattr(query, "query", None)
+    assert store.failures(copy).empty and list(store.failures(copy).columns) == list(shown.columns)
+
+
 def test_a_run_before_its_first_part_answers_with_nothing(empty, tmp_path):
     assert store.counts(empty) == {"planned": N, "done": 0, "failed": 0}
     for table in (store.scores(empty), store.class_counts(empty), store.extremes(empty, 3), store.failures(empty)):

@@ -1,5 +1,6 @@
 """``verify`` names what is wrong with a run and nothing else; after ``--repair``, resuming gives the unbroken rows."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,17 +12,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from jepascore_core import allowed, store
 from jepascore_core.__main__ import app
 from jepascore_core.errors import RunError
 from jepascore_core.files import read_json, write_json
+from jepascore_core.importing import ImportRequest, import_file
 from jepascore_core.locks import hold_briefly
 from jepascore_core.planned import planned_keys
 from jepascore_core.runner import Hooks, score_work
 from jepascore_core.score import views_score
 from jepascore_core.store import part_writer, parts
+from jepascore_core.store.compacting import compact
 from jepascore_core.store.repairing import repair
 from jepascore_core.store.row_faults import COLUMNS, Expected, expected_of, faults
 from jepascore_core.store.verifying import Verified, verify
@@ -93,6 +98,30 @@ def test_a_sound_run(run):
     assert repair(run.path) == []
 
 
+def test_runs_of_every_kind_are_sound(tmp_path):
+    """No false alarm: eq. (4), spectra and scores of others with bad rows, an embedding without singular values."""
+    rng = np.random.default_rng(0)
+    views = score_work(tiny_work(tmp_path, TinyDataset(6, bad=(2,)), views=3), Hooks(threading.Event()))
+    sigma = np.exp(rng.normal(size=(9, 4)))  # not in order
+    sigma[4, 1], sigma[5], sigma[6, 2] = np.nan, 0.0, 1e-9
+    np.save(tmp_path / "s.npy", sigma)
+    np.savez(tmp_path / "v.npz", singular_values=np.abs(sigma), view_scores=rng.normal(size=(9, 2)))
+    pd.DataFrame({"key": list("abc"), "score": [1.0, np.nan, -3.0]}).to_csv(tmp_path / "g.csv", index=False)
+    pd.DataFrame({"key": list("ab"), "score": [1.0, 2.0], "embedding": ["[1,2,3]", "[3,4,5]"]}).to_csv(
+        tmp_path / "e.csv", index=False
+    )
+    runs = [
+        import_file(ImportRequest(tmp_path / name, "mine", name), tmp_path)[0]
+        for name in ("s.npy", "v.npz", "g.csv", "e.csv")
+    ]
+    for run in (views, *runs):
+        found = verify(run.path, planned_keys(run)[0])
+        assert found.sound, (run.name, found.wrong)
+        assert found.done + found.failed == run.planned
+        compact(run.path)
+        assert verify(run.path).sound
+
+
 def test_an_unfinished_run_is_sound(copy, run):
     parts.part_files(copy)[-1].unlink()
     write_json(copy / "progress.json", {**read_json(copy / "progress.json"), "state": "cancelled"})
@@ -100,7 +129,7 @@ def test_an_unfinished_run_is_sound(copy, run):
     assert found.sound and any("left to score" in note for note in found.notes)
 
 
-@pytest.mark.parametrize("harm", ["truncate", "empty", "text", "flip", "version", "columns", "folder"])
+@pytest.mark.parametrize("harm", ["truncate", "empty", "text", "flip", "version", "columns", "folder", "pipe"])
 def test_a_damaged_part_is_set_aside(copy, run, harm):
     path = parts.part_files(copy)[1]
     lost, data, kept = pq.read_metadata(path).num_rows, path.read_bytes(), 0
@@ -116,6 +145,9 @@ def test_a_damaged_part_is_set_aside(copy, run, harm):
     elif harm == "folder":
         path.unlink()
         path.mkdir()
+    elif harm == "pipe":
+        path.unlink()
+        os.mkfifo(path)
     else:
         path.write_bytes({"truncate": data[: len(data) // 2], "empty": b"", "text": b"PAR1"}[harm])
     found = verify(copy)
@@ -126,6 +158,19 @@ def test_a_damaged_part_is_set_aside(copy, run, harm):
     assert all(other.stat().st_mtime_ns == time for other, time in before.items())
     assert (copy / f"{path.name}.damaged").exists()
     assert_mended(copy, run, lost - kept)
+
+
+def test_resuming_keeps_what_is_whole_of_a_damaged_part(copy, run):
+    """A compacted part has 65,536 rows: one bad sector must not cost them all."""
+    path = parts.part_files(copy)[1]
+    column = pq.read_metadata(path).row_group(1).column(6)
+    data, at = path.read_bytes(), column.data_page_offset
+    path.write_bytes(data[:at] + bytes(byte ^ 0xFF for byte in data[at : at + 60]) + data[at + 60 :])
+    kept = pq.read_metadata(path).num_rows - pq.read_metadata(path).row_group(1).num_rows
+    again = score_again(copy.parent)
+    assert again.path == copy and again.progress().state == "done" and verify(copy).sound
+    assert pq.read_metadata(path).num_rows == kept and (copy / f"{path.name}.damaged").exists()
+    pd.testing.assert_frame_equal(frame_of(copy)[EXACT], frame_of(run.path)[EXACT], rtol=1e-6)
 
 
 def test_a_damaged_part_that_was_set_aside_before_is_not_lost(copy):
@@ -302,6 +347,31 @@ def test_garbage_in_run_json_says_what_to_do(copy, run, garbage):
 def test_run_json_that_contradicts_itself(copy, name, value):
     write_json(copy / "run.json", {**read_json(copy / "run.json"), name: value})
     assert "run.json" in subjects(verify(copy))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_value_anywhere_in_the_json_never_raises(tmp_path_factory, run, data):
+    folder = tmp_path_factory.mktemp("any") / run.name
+    folder.mkdir()
+    os.link(parts.part_files(run.path)[0], folder / "part-000001-0.parquet")
+    for name in ("run.json", "progress.json"):
+        content = read_json(run.path / name)
+        for section in (content, content.get("encoder", {}), content.get("dataset", {}), content.get("sample", {})):
+            for key in data.draw(st.lists(st.sampled_from(sorted(section) or [""]), max_size=2)):
+                section[key] = data.draw(json_values)
+        (folder / name).write_text(json.dumps(content))
+    found = verify(folder, planned_keys(store.open_run(folder))[0])
+    assert all(wrong.words.endswith(".") for wrong in found.wrong)
+    with contextlib.suppress(RunError):
+        repair(folder)
 
 
 def test_a_run_of_another_version_is_left_alone(copy):

@@ -5,7 +5,8 @@ parts in memory. Where each thing lives: ``request`` what is asked for, ``runs``
 ``parts`` the files, ``columns`` their numbers, ``progress`` how far, ``rule`` the conventions, ``gaussian`` what one
 of them fits, ``reading`` what all orders of a run share, ``score_values`` what each adds, ``shelf`` what is kept in
 memory of both, ``query``, ``nearest`` and ``rankings`` the questions, ``common`` those of several runs at once,
-``tags`` named sets of images, ``exports`` the ways out as tables.
+``tags`` named sets of images, ``exports`` the ways out as tables, ``verifying``, ``repairing`` and ``compacting`` what
+keeps a run sound.
 """
 
 from jepascore_core.store.common import Common, common_images, encoder_of, one_dataset, same_dataset

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,10 +207,12 @@ def problem_of(path: Path, *, thorough: bool = False) -> str | None:
         What is wrong in a few words, or None.
     """
     try:
-        stat = path.stat()
+        status = path.stat()
     except OSError:
         return VANISHED
-    return _verdict(path, (stat.st_size, stat.st_mtime_ns), thorough).problem
+    if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
+        return DAMAGED
+    return _verdict(path, (status.st_size, status.st_mtime_ns), thorough).problem
 
 
 def count_rows(folder: Path) -> tuple[int, int]:
@@ -223,21 +226,6 @@ def count_rows(folder: Path) -> tuple[int, int]:
     """
     seen = _look(folder)
     return seen.done, seen.failed
-
-
-def set_damaged_aside(folder: Path) -> list[str]:
-    """Rename damaged parts, so that their images are planned again; only for one who holds the run's lock.
-
-    Args:
-        folder: The run's folder.
-
-    Returns:
-        Names of the parts that now end in ``.damaged``.
-    """
-    names = [name for name, problem in damaged_parts(folder).items() if problem == DAMAGED]
-    for name in names:
-        (folder / name).rename(aside_name(folder / name))
-    return names
 
 
 def aside_name(path: Path) -> Path:

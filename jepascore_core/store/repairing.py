@@ -1,8 +1,5 @@
 """Mend a run: what is damaged is set aside, what is whole stays, and what is missing can be scored again."""
 
-import contextlib
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -15,13 +12,14 @@ from numpy.typing import NDArray
 
 from jepascore_core.allowed import owner_only
 from jepascore_core.errors import RunError
-from jepascore_core.files import TEMPORARY, remove_temporary_files, write_json, written_aside
+from jepascore_core.files import TEMPORARY, remove_temporary_files, write_json
 from jepascore_core.store import parts
 from jepascore_core.store.part_writer import write_tables
 from jepascore_core.store.progress import FILE_NAME as PROGRESS_FILE
 from jepascore_core.store.progress import Progress, read_progress
 from jepascore_core.store.run_folder import changing, finish_compaction
 from jepascore_core.store.runs import read_run
+from jepascore_core.store.setting_aside import keep_as, set_damaged_aside
 from jepascore_core.store.verifying import Verified, claims_done, verify
 from jepascore_core.text import plural
 
@@ -49,7 +47,7 @@ def repair(folder: Path, planned_keys: frozenset[str] | None = None) -> list[str
     if version != parts.FORMAT_VERSION:
         raise RunError(f"{folder.name} has format {version!r}; repair it with the version that made it.")
     with changing(folder, "repair"):
-        deeds = [*_remove_temporary(folder), *_finish(folder), *_set_aside(folder)]
+        deeds = [*_remove_temporary(folder), *_finish(folder), *set_damaged_aside(folder, thorough=True)]
         found = verify(folder, planned_keys)
         deeds += [_leave_out(folder / name, rows) for name, rows in found.unsound.items()]
         return [*deeds, *_tell_progress(folder, found)]
@@ -67,50 +65,10 @@ def _finish(folder: Path) -> list[str]:
     return ["Finished a compaction that was interrupted."] if finish_compaction(folder) else []
 
 
-def _set_aside(folder: Path) -> list[str]:
-    """Set damaged parts aside, and keep the row groups of theirs that are whole."""
-    deeds = []
-    for path in parts.part_files(folder):
-        problem = parts.problem_of(path, thorough=True)
-        if problem in (None, parts.CLOSED, parts.VANISHED):
-            continue
-        aside = parts.aside_name(path)
-        rescued = 0
-        if problem == parts.DAMAGED and _whole_groups(path):
-            _keep(path, aside)
-            rescued = write_tables(path, (_group(path, number) for number in _whole_groups(path)))
-        else:
-            path.rename(aside)
-        kept = f" {plural(rescued, 'row')} of it could be read and stay." if rescued else ""
-        deeds.append(f"{path.name} {problem}, and is now {aside.name}.{kept}")
-    return deeds
-
-
-def _whole_groups(path: Path) -> list[int]:
-    """Row groups of a damaged part of which every page can be read."""
-    try:
-        with pq.ParquetFile(path) as file:
-            found = file.num_row_groups if file.schema_arrow.equals(parts.SCHEMA) else 0
-    except (OSError, pa.ArrowException):
-        return []
-    whole = []
-    for number in range(found):
-        with contextlib.suppress(OSError, pa.ArrowException):
-            _group(path, number).validate(full=True)
-            whole.append(number)
-    return whole
-
-
-def _group(path: Path, number: int) -> pa.Table:
-    """One row group, its checksums compared."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        return file.read_row_group(number)
-
-
 def _leave_out(path: Path, rows: NDArray[np.int64]) -> str:
     """Write a part without some of its rows; as it was, it is kept aside."""
     aside = parts.aside_name(path)
-    _keep(path, aside)
+    keep_as(path, aside)
     if not write_tables(path, _without(path, rows)):
         path.unlink()
     return f"Left {plural(len(rows), 'row')} out of {path.name}, which is kept as {aside.name}."
@@ -124,15 +82,6 @@ def _without(path: Path, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
             table = file.read_row_group(number)
             yield table.filter(pa.array(~np.isin(np.arange(first, first + len(table)), rows)))
             first += len(table)
-
-
-def _keep(path: Path, aside: Path) -> None:
-    """Give a part a second name, which stays when the first is given to another."""
-    try:
-        os.link(path, aside)
-    except OSError:  # file systems without links
-        with written_aside(aside) as copy:
-            shutil.copyfile(path, copy)
 
 
 def _tell_progress(folder: Path, before: Verified) -> list[str]:

@@ -63,8 +63,8 @@ def expected_of(meta: dict[str, Any]) -> Expected:
         null_dim=meta["encoder"]["null_dim"],
         eps=float(meta.get("eps", EPS)),
         views=int(meta.get("views") or 1),
-        size=size if isinstance(size, int) else None,
-        classes=frozenset(classes) if isinstance(classes, list) else None,
+        size=size if isinstance(size, int) and 0 <= size < 1 << 63 else None,
+        classes=frozenset(classes) if isinstance(classes, list) and all(isinstance(n, str) for n in classes) else None,
         spectra=not isinstance(told, dict) or told.get("score") == "spectra",
         computed=told is None,
     )
@@ -124,6 +124,8 @@ def _score(
     if expected.views == 1:
         return plain, np.ones(len(plain), bool)
     told = _lengths(rows, "view_scores")[right] == expected.views
+    if not told.any():
+        return plain, told
     views = np.full((len(plain), expected.views), np.nan)
     views[told] = _matrix(rows, "view_scores", _within(right, told), expected.views)
     combined = math.log(expected.views) - np.logaddexp.reduce(-views, axis=1)

@@ -12,6 +12,7 @@ from jepascore_core.files import remove_temporary_files, why, write_json
 from jepascore_core.locks import Busy, hold_briefly
 from jepascore_core.store import journal, parts
 from jepascore_core.store.runs import FILE_NAME, read_run
+from jepascore_core.store.setting_aside import set_damaged_aside
 
 
 def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, float | None]:
@@ -31,7 +32,8 @@ def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, float | None]:
         remove_temporary_files(folder)
         finish_compaction(folder)
         stored = parts.stored_scores(folder)  # finds damage in what it reads
-        parts.set_damaged_aside(folder)
+        if set_damaged_aside(folder):
+            stored = parts.stored_scores(folder)  # what was whole of them stays
         foreign = parts.damaged_parts(folder)
         if foreign:
             name, problem = next(iter(foreign.items()))

@@ -1,6 +1,5 @@
 """Check a run wholly: its files, every page of its parts, every row. Nothing is changed; ``repairing`` mends."""
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ _AGAIN = (
     "It cannot be made from the rows: ask for the same run again (`score` with the same options, or `import` of the "
     f"same file), which writes {FILE_NAME} anew in this folder and keeps what is stored."
 )
+_MOST = 1_000_000  # for D and T, far beyond what there is: garbage must not fill the memory
 _NOT_PLANNED = "a key that the dataset has no image of"
 
 Places = dict[str, NDArray[np.int64]]  # numbers of rows within each part, by file name
@@ -177,13 +177,15 @@ def _check_meta(run: Run, found: _Found) -> dict[str, Any]:
 def _contradiction(meta: dict[str, Any]) -> str | None:
     """What no run can be, of values that have the right type."""
     encoder, eps, views = meta["encoder"], meta.get("eps", 1e-6), meta.get("views", 1)
+    if not 0 <= encoder["embedding_dim"] <= _MOST:
+        return f"{FILE_NAME} has an embedding of no size that there is."
     if not 0 <= encoder["null_dim"] <= max(0, encoder["embedding_dim"] - 1):
-        return f"{FILE_NAME} has a null dimension of {encoder['null_dim']} in {encoder['embedding_dim']}."
-    if not isinstance(eps, int | float) or not 0 < eps < math.inf:
+        return f"{FILE_NAME} has a null dimension that leaves nothing of {encoder['embedding_dim']}."
+    if not isinstance(eps, int | float) or not 0 < eps < 1e300:
         return f"{FILE_NAME} has an eps that is not a positive number."
-    if not isinstance(views, int) or views < 1:
-        return f"{FILE_NAME} has a number of views that is not 1 or more."
-    return None if meta["planned"] >= 0 else f"{FILE_NAME} plans a negative number of images."
+    if not isinstance(views, int) or not 1 <= views <= _MOST:
+        return f"{FILE_NAME} has a number of views that cannot be."
+    return None if 0 <= meta["planned"] < 1 << 63 else f"{FILE_NAME} plans a number of images that cannot be."
 
 
 def _check_progress(folder: Path, found: _Found) -> bool:
