@@ -95,7 +95,7 @@ def test_texts_of_a_run_can_be_shown(run: store.Run) -> None:
     [
         ("encoder_id", None), ("dataset_id", 3), ("per_class", "5"), ("limit", 2.5), ("seed", None), ("views", True),
         ("classes", 5), ("classes", [1]), ("pretrained", "no"), ("tolerance", "x"), ("memory_share", None),
-        ("input_size", 10**400), ("precision", []), ("device", {}),
+        ("input_size", "8"), ("precision", []), ("device", {}),
     ],
 )  # fmt: skip
 def test_a_request_of_other_types_is_refused(name: str, value: Any) -> None:

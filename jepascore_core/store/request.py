@@ -18,7 +18,6 @@ from jepascore_core.errors import RunError
 if TYPE_CHECKING:  # the store imports this module, and does without torch
     from jepascore_core.encoders.spec import EncoderSpec
 
-_LARGEST = 2**63  # of whole numbers
 PRECISIONS = ("auto", "float16", "tf32", "float32", "float64")
 
 
@@ -127,9 +126,9 @@ class RunRequest:
 def _fits(name: str, value: Any) -> bool:
     """Whether a value of a request is of its type."""
     if name in ("per_class", "limit", "input_size", "batch_size"):
-        return value is None or (type(value) is int and abs(value) < _LARGEST)
+        return value is None or type(value) is int
     if name in ("seed", "views"):
-        return type(value) is int and abs(value) < _LARGEST
+        return type(value) is int
     if name == "classes":
         return value is None or (isinstance(value, list | tuple) and all(isinstance(text, str) for text in value))
     if name in ("tolerance", "memory_share"):
