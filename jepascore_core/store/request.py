@@ -6,14 +6,15 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jepascore_core.corrupted_id import take_apart
 from jepascore_core.errors import RunError
+from jepascore_core.files import expanded
 
 if TYPE_CHECKING:  # the store imports this module, and does without torch
     from jepascore_core.encoders.spec import EncoderSpec
@@ -214,7 +215,12 @@ def absolute_id(dataset_id: str) -> str:
     if parts := take_apart(dataset_id):
         return dataset_id.removesuffix(parts[2]) + absolute_id(parts[2])
     kind, _, rest = dataset_id.partition(":")
-    return f"{kind}:{Path(rest).expanduser().resolve()}" if kind in ("folder", "parquet") else dataset_id
+    if kind not in ("folder", "parquet"):
+        return dataset_id
+    try:
+        return f"{kind}:{os.path.realpath(expanded(rest))}"
+    except ValueError:  # names that no file system takes
+        return dataset_id
 
 
 def short_name(identifier: str) -> str:
