@@ -88,6 +88,21 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with ``~`` for the home folder where there is one of that name; never raises, whatever the text.
+
+    Args:
+        path: Any path, such as ``~/birds`` or ``~nobody``.
+
+    Returns:
+        The path, as it is where nobody is called so or no file system takes it.
+    """
+    try:
+        return Path(os.path.expanduser(path))  # noqa: PTH111 - takes ~nobody as it is
+    except ValueError:  # null bytes, or what is not Unicode, behind the ~
+        return Path(path)
+
+
 def why(error: OSError) -> str:
     """What the system said, without the path and the details that libraries add.
 

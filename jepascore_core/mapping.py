@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jepascore_core import projection, store
 from jepascore_core.errors import RunError
-from jepascore_core.files import why, written_aside
+from jepascore_core.files import expanded, why, written_aside
 from jepascore_core.store import Ranking, Run
 from jepascore_core.store.exports import disarmed
 from jepascore_core.store.maps import MOST_IMAGES, MapRequest, RunMap
@@ -183,7 +183,7 @@ def export_map(found: RunMap, path: str | Path, runs_dir: str | Path | None = No
     Raises:
         RunError: The ending is unknown, or the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise RunError(f"Cannot write a map to {path.name!r}: the name must end in .csv or .parquet.")
     runs = [store.open_run(name, runs_dir) for name in found.request.runs]

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from jepascore_core.drawing import saved, width_mm_of
 from jepascore_core.errors import RunError
-from jepascore_core.files import why, written_aside
+from jepascore_core.files import expanded, why, written_aside
 from jepascore_core.naming import printable
 from jepascore_core.paper_layout import BLOCK_GAP_MM, KINDS, MM, Layout, PaperRow, layout, picture, size_in_words
 from jepascore_core.plots import LEAST, MOST
@@ -83,7 +83,7 @@ def write_figure(
     Raises:
         RunError: The ending is unknown, the figure cannot be drawn, or the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     kind = path.suffix.lower().removeprefix(".")
     if kind not in KINDS:
         raise RunError(f"Cannot draw {path.name!r}: the name must end in .pdf, .svg or .png.")

@@ -18,7 +18,9 @@ from jepascore_core.encoders.load import WEIGHTS
 from jepascore_core.errors import DatasetError, EncoderError, ImportedFileError, RunError
 from jepascore_core.files import write_json
 from jepascore_core.importing import ImportRequest, import_file
+from jepascore_core.store.key_lines import read_keys
 from jepascore_core.store.progress import read_progress
+from jepascore_core.store.request import absolute_id
 from jepascore_core.store.run_json import stored, what_is_missing
 from jepascore_core.theory import grid
 from pages.components.text import md
@@ -95,7 +97,7 @@ def test_texts_of_a_run_can_be_shown(run: store.Run) -> None:
     [
         ("encoder_id", None), ("dataset_id", 3), ("per_class", "5"), ("limit", 2.5), ("seed", None), ("views", True),
         ("classes", 5), ("classes", [1]), ("pretrained", "no"), ("tolerance", "x"), ("memory_share", None),
-        ("input_size", 10**400), ("precision", []), ("device", {}),
+        ("input_size", "8"), ("precision", []), ("device", {}),
     ],
 )  # fmt: skip
 def test_a_request_of_other_types_is_refused(name: str, value: Any) -> None:
@@ -185,7 +187,7 @@ def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None
         load_dataset(f"parquet:{tmp_path / 'a.parquet'}")
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\ud800", "\udcff"])
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "~a\0b", "\ud800", "~\ud800", "\udcff", "~nobody-of-this-name/x"])
 def test_names_that_no_file_system_takes_are_refused(name: str, tmp_path: Path) -> None:
     for encoder in (name, f"file:{name}", f"file:{name}@timm:vit_tiny_patch16_224"):
         with pytest.raises(EncoderError, match="There is no"):
@@ -195,6 +197,11 @@ def test_names_that_no_file_system_takes_are_refused(name: str, tmp_path: Path) 
             load_dataset(dataset)
     with pytest.raises(ImportedFileError):
         import_file(ImportRequest(tmp_path / f"{name}.csv", "mine", "theirs"))
+    with pytest.raises(RunError):
+        store.open_run(name, tmp_path)
+    with pytest.raises(RunError):
+        read_keys(Path(name))
+    assert absolute_id(absolute_id(f"folder:{name}")) == absolute_id(f"folder:{name}")
     md(name).encode()
 
 

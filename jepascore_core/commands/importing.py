@@ -7,6 +7,7 @@ import typer
 
 from jepascore_core.commands.app import Json, RunsDir, command
 from jepascore_core.commands.printing import print_json
+from jepascore_core.files import expanded
 
 PANEL = "Bring results in"  # of --help
 
@@ -38,7 +39,7 @@ def import_results(
     from jepascore_core.importing.telling import facts
     from jepascore_core.naming import printable
 
-    request = ImportRequest(file.expanduser(), encoder, dataset, direction, score_column, null_dim, log)
+    request = ImportRequest(expanded(file), encoder, dataset, direction, score_column, null_dim, log)
     run, results = import_file(request, runs_dir)
     told = run.meta["imported"]
     if as_json:

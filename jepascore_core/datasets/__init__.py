@@ -9,6 +9,7 @@ from jepascore_core.datasets.base import UNLABELLED, Dataset, Item, sample
 from jepascore_core.datasets.keys import printable
 from jepascore_core.datasets.table import DATASETS, KINDS, SYNONYMS, DatasetEntry
 from jepascore_core.errors import DatasetError
+from jepascore_core.files import expanded
 
 __all__ = [
     "DATASETS",
@@ -64,7 +65,7 @@ def load_dataset(dataset_id: str, *, download: bool = True) -> Dataset:
         from jepascore_core.datasets.vision import open_vision
 
         return open_vision(f"torchvision:{rest}", download=download)
-    path = _path(rest)
+    path = expanded(rest)
     check_path(path, DatasetError)
     if kind == "parquet":
         from jepascore_core.datasets.parquet import ParquetDataset
@@ -98,7 +99,7 @@ def expand(dataset_id: str) -> str:
         return corrupted_id(kind, severity, expand(inner))
     if dataset_id.partition(":")[0] in _KIND_NAMES and ":" in dataset_id:
         return dataset_id
-    path = _path(dataset_id)
+    path = expanded(dataset_id)
     if path.name != dataset_id:  # nobody learns what lies outside by asking
         check_path(path, DatasetError)
     if dataset_id and may_reach(path) and _exists(path):
@@ -120,14 +121,6 @@ def at_hand(dataset_id: str) -> bool:
         DatasetError: Neither a known id nor a path that exists.
     """
     return innermost(expand(dataset_id)).partition(":")[0] in _AT_HAND
-
-
-def _path(text: str) -> Path:
-    """A path, with ``~`` for the home folder where there is one of that name."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # ~nobody-of-this-name
-        return Path(text)
 
 
 def _exists(path: Path) -> bool:

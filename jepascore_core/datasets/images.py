@@ -37,7 +37,7 @@ _FORMATS = (
 )
 _COPYING = ("WEBP", "AVIF", "JPEG2000")
 _BLOCK_BYTES = 1 << 26
-_STRIP_PIXELS = 1 << 22  # of an image that is converted at once: beside the image and its RGB there is no third copy
+_STRIP_PIXELS = 1 << 20  # of an image that is converted at once: beside the image and its RGB there is no third copy
 _BY_SUFFIX_ONLY = ("TGA", "PCD")  # no signature: any bytes might pass for one of these
 
 # EXIF orientation -> how to turn it upright (Exif 2.32, tag 0x0112).

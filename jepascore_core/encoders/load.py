@@ -16,6 +16,7 @@ from jepascore_core.encoders.parts import Parts
 from jepascore_core.encoders.presets import find_spec
 from jepascore_core.encoders.spec import EncoderSpec
 from jepascore_core.errors import EncoderError
+from jepascore_core.files import expanded
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SIDE_LIMITS = (8, 4096)
@@ -115,7 +116,7 @@ def _named_file(identity: EncoderId) -> Path:
     Raises:
         EncoderError: It may not.
     """
-    path = Path(os.path.expanduser(identity.name))  # noqa: PTH111 - takes ~nobody as it is
+    path = expanded(identity.name)
     check_path(path, EncoderError)
     return path
 

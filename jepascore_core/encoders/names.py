@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from jepascore_core.allowed import may_reach
 from jepascore_core.encoders.presets import PRESETS, find_spec
 from jepascore_core.errors import EncoderError
+from jepascore_core.files import expanded
 
 SCHEMES = ("timm", "open_clip", "demo", "file")
 
@@ -168,7 +169,7 @@ def _is_file(text: str) -> bool:
 
 def _leads_to_a_file(text: str) -> bool:
     """Whether a text is the path of a file that may be read."""
-    return may_reach(text) and os.path.isfile(os.path.expanduser(text))  # noqa: PTH111, PTH113 - never raise
+    return may_reach(text) and os.path.isfile(expanded(text))  # noqa: PTH113 - never raises
 
 
 def _parse_file(name: str) -> EncoderId:

@@ -17,7 +17,7 @@ from typing import TextIO
 from jepascore_core.allowed import read_only
 from jepascore_core.datasets.base import Dataset
 from jepascore_core.errors import RunError
-from jepascore_core.files import storable, why
+from jepascore_core.files import expanded, storable, why
 from jepascore_core.locks import Cancelled
 from jepascore_core.packs.archive import Add, archive
 from jepascore_core.packs.chosen import Missing, Picture, count, pictures, select
@@ -87,7 +87,7 @@ def pack(
             written, or it would be too large for a read-only dashboard.
         Cancelled: ``stop`` was set.
     """
-    target = Path(path).expanduser() if path is not None else None
+    target = expanded(path) if path is not None else None
     made = kind_of(kind, target)
     rule = rule or ScoreRule()
     shared = target is None and read_only()

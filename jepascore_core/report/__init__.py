@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from jepascore_core.errors import RunError
-from jepascore_core.files import why, written_aside
+from jepascore_core.files import expanded, why, written_aside
 from jepascore_core.naming import printable
 from jepascore_core.report.facts import IMAGES, gather
 from jepascore_core.store import Run, ScoreRule
@@ -70,7 +70,7 @@ def write_report(
     Raises:
         RunError: The report cannot be made, or the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise RunError(f"A report is HTML: the name must end in .html, and {path.name!r} does not.")
     data = make_report(runs, rule=rule, classes=classes, n=n).encode()

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from jepascore_core.errors import RunError
-from jepascore_core.files import storable, why, written_aside
+from jepascore_core.files import expanded, storable, why, written_aside
 from jepascore_core.store.database import query_batches
 from jepascore_core.store.key_lines import key_line
 from jepascore_core.store.parts import SCHEMA
@@ -61,7 +61,7 @@ def export_selection(selection: Selection, path: str | Path, *, rule: ScoreRule 
     Raises:
         RunError: The ending is unknown, a run has no score under the rule, or the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".txt": _write_keys}.get(path.suffix.lower())
     if write is None:
         raise RunError(f"Cannot export to {path.name!r}: the name must end in .csv, .parquet or .txt.")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jepascore_core.allowed import check_path
 from jepascore_core.errors import RunError
-from jepascore_core.files import why
+from jepascore_core.files import expanded, why
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -61,7 +61,7 @@ def read_keys(path: Path) -> list[tuple[str | None, str]]:
     """
     check_path(path, RunError)
     try:
-        with path.expanduser().open(encoding="utf-8-sig", newline="\n") as file:
+        with expanded(path).open(encoding="utf-8-sig", newline="\n") as file:
             return [parse_key_line(line) for line in file if line.strip("\r\n")]
     except OSError as error:
         raise RunError(f"Cannot read {path} ({why(error)}).") from error

@@ -6,19 +6,19 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jepascore_core.corrupted_id import take_apart
 from jepascore_core.errors import RunError
+from jepascore_core.files import expanded
 
 if TYPE_CHECKING:  # the store imports this module, and does without torch
     from jepascore_core.encoders.spec import EncoderSpec
 
-_LARGEST = 2**63  # of whole numbers
 PRECISIONS = ("auto", "float16", "tf32", "float32", "float64")
 
 
@@ -127,9 +127,9 @@ class RunRequest:
 def _fits(name: str, value: Any) -> bool:
     """Whether a value of a request is of its type."""
     if name in ("per_class", "limit", "input_size", "batch_size"):
-        return value is None or (type(value) is int and abs(value) < _LARGEST)
+        return value is None or type(value) is int
     if name in ("seed", "views"):
-        return type(value) is int and abs(value) < _LARGEST
+        return type(value) is int
     if name == "classes":
         return value is None or (isinstance(value, list | tuple) and all(isinstance(text, str) for text in value))
     if name in ("tolerance", "memory_share"):
@@ -215,7 +215,12 @@ def absolute_id(dataset_id: str) -> str:
     if parts := take_apart(dataset_id):
         return dataset_id.removesuffix(parts[2]) + absolute_id(parts[2])
     kind, _, rest = dataset_id.partition(":")
-    return f"{kind}:{Path(rest).expanduser().resolve()}" if kind in ("folder", "parquet") else dataset_id
+    if kind not in ("folder", "parquet"):
+        return dataset_id
+    try:
+        return f"{kind}:{os.path.realpath(expanded(rest))}"
+    except ValueError:  # names that no file system takes
+        return dataset_id
 
 
 def short_name(identifier: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jepascore_core.allowed import check_path, data_roots, may_reach
 from jepascore_core.errors import RunError
-from jepascore_core.files import read_json
+from jepascore_core.files import expanded, read_json
 from jepascore_core.store import parts
 from jepascore_core.store.progress import FILE_NAME as PROGRESS_FILE
 from jepascore_core.store.progress import Progress, read_progress
@@ -119,7 +119,7 @@ def runs_home(runs_dir: str | Path | None = None) -> Path:
     """
     if runs_dir is None:
         runs_dir = Path(os.environ.get("JEPASCORE_HOME") or "~/.jepascore") / "runs"
-    folder = Path(runs_dir).expanduser().absolute()
+    folder = expanded(runs_dir).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -161,7 +161,7 @@ def open_run(path_or_name: str | Path, runs_dir: str | Path | None = None) -> Ru
     Raises:
         RunError: There is no such run, or it lies neither in the runs folder nor where we may read.
     """
-    path = Path(os.path.expanduser(path_or_name))  # noqa: PTH111 - takes ~nobody as it is
+    path = expanded(path_or_name)
     candidates = [path] if path.is_absolute() else [runs_home(runs_dir) / path, path.absolute()]
     for folder in candidates:
         if not _may_open(folder, runs_dir):

@@ -23,6 +23,7 @@ BUSY_S = 10.0  # processor time of one case
 WAITING_S = 60.0  # and time in all, for one that waits for what never comes; others may be using the processor
 MEMORY_MB = 2048.0  # of the whole process, torch included
 _GLANCE_S = 0.05
+_RESTED_MB = 1100.0  # what a child holds between cases: libraries, and what their heaps kept of many cases
 _NAPS = 4  # glances between two looks at the memory
 _SLOW = (
     "torch",
@@ -90,7 +91,7 @@ class Guarded:
         """
         self._child = self._child or _Child(self._environment, self._imports)
         told = self._child.do((task, case), self._memory_mb, busy_s)
-        if not self._child.alive:
+        if not self._child.alive or self._child.memory_mb() > _RESTED_MB:
             self._child.end()
             self._child = None
         return told
@@ -119,7 +120,7 @@ class _Child:
                 glances += 1
                 lasted = time.monotonic() - begun
                 if glances % _NAPS == 0:
-                    most = max(most, self._memory_mb())
+                    most = max(most, self.memory_mb())
                 if self._busy_s() - busy_before > busy_s or lasted > max(WAITING_S, 4 * busy_s):
                     return self._lost(f"It hung: no answer in {lasted:.0f} s.", begun, most)
                 if most > 1.5 * memory_mb:
@@ -156,7 +157,8 @@ class _Child:
             return float(times.user + times.system)
         return 0.0
 
-    def _memory_mb(self) -> float:
+    def memory_mb(self) -> float:
+        """What the process holds now."""
         with contextlib.suppress(psutil.Error):
             return float(self._seen.memory_info().rss) / 2**20
         return 0.0
