@@ -206,6 +206,6 @@ def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def _sentence(error: BaseException, folder: Path) -> str:
     """One sentence for a person whose disk failed."""
     if not folder.is_dir():
-        return f"{folder} is gone: somebody has moved or deleted the run; the same request scores it again."
+        return f"The run's folder {folder} is gone: somebody moved or deleted it; the same request scores it again."
     words = "memory ran out" if lacks_memory(error) else why(error) if isinstance(error, OSError) else str(error)
     return f"Cannot write in {folder} ({words}); what is stored stays, and the run can be resumed."
