@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.children import context
+from tests.children import context, print_to
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = ("class_extremes", "distributions", "score_images", "compare_encoders")
@@ -41,6 +41,7 @@ def _browse(home: Path, starts: bool, environment: dict[str, str], said: Any) ->
     """Open every page; in the other process."""
     os.environ.update(environment | {"JEPASCORE_HOME": str(home), "JEPASCORE_DEMO": "0"})
     os.chdir(ROOT)
+    print_to(Path(os.devnull), Path(os.devnull))  # Streamlit warns that there is no browser
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.testing.v1 import AppTest
 
