@@ -4,8 +4,9 @@ Each visitor is a websocket that speaks Streamlit's own protocol, as a browser d
 ticks boxes on them, and waits for the end of each run of the script. A rerun's time is that from asking to the frame
 that says ``script_finished``. Nothing is drawn, and what a page asks for by itself while it is looked at is not asked.
 
-First a run is scored by itself, then with visitors, then by itself again: what it loses to them is the difference. Then
-one visitor opens pages a thousand times, and the server's memory before and after tells of leaks.
+Every page is opened once before anything is measured. Then a run is scored by itself, with visitors, and by itself
+again: what it loses to them is the difference. Then one visitor opens pages a thousand times, and the server's memory
+before and after tells of leaks.
 """
 
 import argparse
@@ -216,7 +217,7 @@ def scoring(home: Path, photographs: Path) -> Any:
     """A run that goes on for the length of a block; yields what tells how many images it has scored."""
     command = [
         sys.executable, "-m", "jepascore_core", "score", "--encoder=demo:jepa-tiny", f"--dataset=folder:{photographs}",
-        f"--views={_VIEWS}", "--device=cpu", f"--runs-dir={home / 'runs'}",
+        f"--views={_VIEWS}", "--batch-size=2", "--device=cpu", f"--runs-dir={home / 'runs'}",
     ]  # fmt: skip
     before = set((home / "runs").glob("*"))
     with (home / "scoring.log").open("wb") as log:
@@ -275,6 +276,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     write_photographs(photographs, options.photographs)
     memory: list[dict[str, float]] = []
     with serve(folder, folder / "server.log") as server:
+        await page_views(server, 0)
         with scoring(folder, photographs) as (scored, child):
             before = await measured_rate(scored, options.quiet)
             first, began = scored(), time.monotonic()

@@ -46,7 +46,7 @@ def main() -> None:
         found += outcomes
         print(f"{name}: {len(outcomes)} trials in {seconds[name]:.0f} s", file=sys.stderr)
     rows = kinds(found)
-    print(table(rows))
+    print(table(rows), table(totals(found)), sep="\n\n")
     for outcome in found:
         if not outcome.ok:
             print(f"\nBROKEN  {outcome.campaign}, {outcome.trial}: {outcome.words}")
