@@ -23,7 +23,7 @@ from tests.chaos.outcome import Outcome
 
 ROOT = Path(__file__).parent.parent.parent
 OUT = ROOT / "benchmarks" / "results" / "chaos.json"
-TRIALS = {"kills": 120, "faults": 100, "inputs": 2000, "fuzz": 60, "ray_kills": 20}  # campaigns, in this order
+TRIALS = {"kills": 120, "faults": 100, "inputs": 2000, "fuzz": 5_000, "ray_kills": 20}  # campaigns, in this order
 
 
 def main() -> None:
