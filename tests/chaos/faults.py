@@ -470,7 +470,10 @@ def out_of_memory(scene: Scene) -> str:
     """The process may take little more memory than it has."""
     megabytes = scene.dice.choice((8, 16, 32, 64, 96, 128, 192, 256))
     ended = scene.outcome(scene.start(*scene.scoring(), before=[limited(megabytes)]))
-    if ended.code in (0, 1):  # threads of libraries may leave a traceback; the last word is ours
+    if "Timeout (" in ended.err:
+        assert re.search(r'threading.py", line \d+ in start', ended.err), f"hangs: {ended.err[-2000:]}"
+        words = "Python waits for a thread that it has no memory to begin; ended as by a kill"
+    elif ended.code in (0, 1):  # threads of libraries may leave a traceback; the last word is ours
         words = ended.last_words() if ended.code else "enough"
     else:  # the C library may end a process that it has no memory for; that is as a kill
         assert re.search("(?i)alloc|memory|abort", ended.err[-300:]), f"exit code {ended.code}: {ended.err[-600:]}"
