@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test lint format bench bench-ui screenshots audit lock clean
+.PHONY: run test lint format bench bench-ui chaos screenshots audit lock clean
 
 run: $(VENV)/.app
 	$(BIN)/python -m streamlit run app.py
@@ -27,6 +27,9 @@ bench: $(VENV)/.app
 
 bench-ui: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.ui
+
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_browser.py -k "first_visit or screenshots" --screenshots screenshots

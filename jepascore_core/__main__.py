@@ -11,7 +11,7 @@ import typer
 from jepascore_core.allowed import as_owner
 from jepascore_core.commands.app import app
 from jepascore_core.commands.printing import one_line
-from jepascore_core.errors import JepaScoreError
+from jepascore_core.errors import JepaScoreError, in_words, lacks_memory
 
 # isort: off
 # registers them, in the order of --help
@@ -30,8 +30,10 @@ def main() -> None:
     try:
         with as_owner():  # who can type commands here can do anything
             app()
-    except JepaScoreError as error:
-        typer.echo(one_line(error), err=True)
+    except Exception as error:
+        if not isinstance(error, JepaScoreError) and not lacks_memory(error):
+            raise
+        typer.echo(one_line(in_words(error)), err=True)
         sys.exit(1)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:

@@ -65,6 +65,25 @@ def test_an_early_ctrl_c_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().err == "Interrupted; what is scored is kept, and the same command resumes.\n"
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("can't start new thread"), OSError(12, "Cannot allocate memory")], ids=repr
+)
+def test_a_lack_of_memory_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jepascore_core import __main__
+    from jepascore_core.commands import scoring
+
+    def hungry(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(scoring, "score_all", hungry)
+    monkeypatch.setattr(sys, "argv", ["jepascore_core", "demo"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 1 and capsys.readouterr().err.startswith("Memory ran out: ")
+
+
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A runs folder with one finished run of twelve galaxies, and that run."""

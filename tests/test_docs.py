@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compaction, precision, runner, speed, theory
+from benchmarks import compaction, load, precision, runner, speed, theory
 from jepascore_core.datasets import DATASETS
 from jepascore_core.encoders.presets import PRESETS
+from tests.chaos import __main__ as chaos
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -66,6 +67,16 @@ def test_the_largest_encoders_numbers_are_the_measured_ones() -> None:
 def test_the_theorys_tables_are_the_measured_ones(table: Callable[[list], str]) -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / "theory.json").read_text())
     assert table(results["rows"]) in README
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("chaos", lambda found: chaos.table(found["campaigns"])), ("load", load.table)]
+)
+def test_the_tables_of_faults_and_visitors_are_the_measured_ones(name: str, table: Callable[[dict], str]) -> None:
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    if not path.exists():
+        pytest.skip("not measured yet")
+    assert table(json.loads(path.read_text())) in README
 
 
 def test_every_make_target_in_the_readme_exists() -> None:

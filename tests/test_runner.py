@@ -22,11 +22,11 @@ from torch import nn
 from jepascore_core import store
 from jepascore_core.datasets.base import Item
 from jepascore_core.devices import resolve_device
-from jepascore_core.errors import DatasetError, RunError
+from jepascore_core.errors import SHORT_OF_MEMORY, DatasetError, RunError
 from jepascore_core.jacobian import jacobian_summary
 from jepascore_core.locks import Cancelled, device_lock, hold
 from jepascore_core.processes import stop_on_signals
-from jepascore_core.runner import Hooks, run_scoring, score_dataset, score_work, scoring
+from jepascore_core.runner import Hooks, reading, run_scoring, score_dataset, score_work, scoring
 from jepascore_core.runner.planning import default_batch_size
 from jepascore_core.runner.precision import Ladder
 from jepascore_core.runner.reading import Loaded, read_ahead
@@ -277,6 +277,33 @@ def test_memory_that_another_process_took_for_a_moment_is_waited_for(tmp_path, m
     loaded = Loaded(work.dataset.items[0], tiny_transform(work.dataset.read(work.dataset.items[0])).unsqueeze(0))
     (row,) = BatchScorer(Ladder(work.encoder, summarise=crowded))([loaded])
     assert row["jepa_score"] is not None and attempts == [1, 1, 1]
+
+
+def test_an_image_is_not_blamed_for_a_lack_of_memory(tmp_path, monkeypatch):
+    def hungry(item):
+        raise MemoryError
+
+    dataset = TinyDataset()
+    read, dataset.read = dataset.read, hungry
+    monkeypatch.setattr(reading, "_ORDINARY_IMAGE_BYTES", 1 << 60)
+    with pytest.raises(MemoryError):
+        score_work(tiny_work(tmp_path, dataset), hooks())
+    (run,) = store.list_runs(tmp_path)
+    assert (run.progress().state, run.progress().message) == ("failed", SHORT_OF_MEMORY)
+    dataset.read = read
+    assert score_work(tiny_work(tmp_path, dataset), hooks()).progress().done == 24
+
+
+def test_an_image_too_large_for_a_memory_that_holds_others_is_named(tmp_path):
+    def hungry(item):
+        if item.index == 5:
+            raise MemoryError
+        return read(item)
+
+    dataset = TinyDataset()
+    read, dataset.read = dataset.read, hungry
+    run = score_work(tiny_work(tmp_path, dataset), hooks())
+    assert store.failures(run)["index"].tolist() == [5] and run.progress().state == "done"
 
 
 def test_views_follow_equation_4(tmp_path):
@@ -567,7 +594,7 @@ def test_a_folder_deleted_under_a_run_is_one_sentence(tmp_path):
             removed.extend(tmp_path.glob("tiny-*"))
             shutil.rmtree(removed[0])
 
-    with pytest.raises(RunError, match=r"Cannot write in .* \(No such file or directory\)"):
+    with pytest.raises(RunError, match=r"^The run's folder .* is gone: somebody moved or deleted it; the same request"):
         score_work(tiny_work(tmp_path), hooks(on_progress=remove))
     assert removed and not removed[0].exists() and store.list_runs(tmp_path) == []
 

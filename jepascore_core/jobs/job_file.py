@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jepascore_core.errors import in_words
 from jepascore_core.files import read_json, storable, write_json
 from jepascore_core.locks import Cancelled
 from jepascore_core.processes import HOST, identity, is_alive
@@ -100,7 +101,7 @@ class JobFile:
         except BaseException as error:
             stopped = isinstance(error, Cancelled | KeyboardInterrupt)
             if job._state != "cancelled":  # the last word is said once: whoever reads it may dismiss the job
-                job._write(state="cancelled" if stopped else "failed", message="" if stopped else str(error))
+                job._write(state="cancelled" if stopped else "failed", message="" if stopped else in_words(error))
             raise
         if job._state != "cancelled":
             job._write(state="done", message="")

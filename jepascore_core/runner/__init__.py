@@ -14,7 +14,7 @@ from jepascore_core.allowed import owner_only
 from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.devices import lock_of, resolve_device
 from jepascore_core.encoders.encoder import Encoder
-from jepascore_core.errors import JepaScoreError
+from jepascore_core.errors import in_words
 from jepascore_core.files import storable
 from jepascore_core.locks import Cancelled, hold
 from jepascore_core.memory import bound_memory
@@ -297,8 +297,7 @@ def _ending(progress: ProgressFile) -> Iterator[None]:
         progress.set("cancelled")
         raise
     except Exception as error:
-        words = str(error) if isinstance(error, JepaScoreError) else f"{type(error).__name__}: {error}"
-        progress.set("failed", words)
+        progress.set("failed", in_words(error))
         raise
 
 

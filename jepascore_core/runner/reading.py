@@ -1,5 +1,6 @@
 """Read, decode and transform images ahead of the scoring, in threads."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.datasets.images import shared_room
-from jepascore_core.errors import DatasetGone, ImageError
+from jepascore_core.errors import DatasetGone, ImageError, lacks_memory
 from jepascore_core.runner.views import draw_view
 
 _MAX_WORKERS = 16
 _READERS_NICENESS = 15
+_ORDINARY_IMAGE_BYTES = 64 << 20  # 20 megapixels; where there is room for them, it is the image that is too large
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def reader(
     views: int = 1,
     seed: int = 0,
 ) -> Callable[[Item], Loaded]:
-    """Make the function that reads one image; it never raises for an image's sake, only where all of them are gone.
+    """Make the function that reads one image; it raises only where memory runs out or all images are gone.
 
     Args:
         dataset: Where images come from.
@@ -76,11 +78,13 @@ def reader(
         except DatasetGone:
             raise  # a disk that was taken away is no property of its images
         except Exception as error:
+            _blame_no_image_for_memory(error)
             return Loaded(item, error=reason(error))
         try:
             drawn = (draw_view(image, seed=seed, key=item.key, view=view) for view in range(views))
             stacked = torch.stack([transform(view) for view in drawn])  # (T, C, H, W)
         except Exception as error:
+            _blame_no_image_for_memory(error)
             return Loaded(item, None, image.width, image.height, small, reason(error))
         return Loaded(item, stacked, image.width, image.height, small)
 
@@ -124,6 +128,15 @@ def read_ahead(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _blame_no_image_for_memory(error: Exception) -> None:
+    """Raise an error where there is no memory for any ordinary image: the run ends, and can be resumed."""
+    if lacks_memory(error):
+        try:
+            bytearray(_ORDINARY_IMAGE_BYTES)
+        except MemoryError:
+            raise error from None
+
+
 def _give_way() -> None:
     """Leave the cores to the scoring: it waits for the slowest of its threads at the end of every product.
 
@@ -131,6 +144,12 @@ def _give_way() -> None:
     up, as soon as there are more of them than cores in the whole process. And it works after other threads, where the
     system lets one ask for it (Linux).
     """
+    with contextlib.suppress(Exception):  # a reader that cannot give way reads all the same
+        _step_back()
+
+
+def _step_back() -> None:
+    """Take one core, after others."""
     torch.get_num_threads()  # sets this thread's number at the first call, and would undo the limit later
     threadpool_limits(1, user_api="openmp")
     if sys.platform == "linux":

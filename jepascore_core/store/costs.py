@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jepascore_core.errors import JepaScoreError
+from jepascore_core.errors import in_words
 from jepascore_core.files import read_json, write_json
 from jepascore_core.locks import Busy
 from jepascore_core.processes import HOST
@@ -91,7 +91,7 @@ def recorded(path: Path | None) -> Iterator[Callable[[Cost], None]]:
         yield lambda cost: _write(path, dataclasses.asdict(cost))
     except Exception as error:
         if not isinstance(error, Busy):
-            problem = str(error) if isinstance(error, JepaScoreError) else f"{type(error).__name__}: {error}"
+            problem = in_words(error)
             _write(path, {"problem": problem[:500]})
         raise
     finally:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jepascore_core.errors import JepaScoreError, RunError
+from jepascore_core.errors import RunError, in_words
 from jepascore_core.files import read_json, why, write_json, written_aside
 from jepascore_core.store.parts import stamps
 from jepascore_core.store.runs import open_run
@@ -168,7 +168,7 @@ def recorded(path: Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        problem = str(error) if isinstance(error, JepaScoreError) else f"{type(error).__name__}: {error}"
+        problem = in_words(error)
         if path is not None:
             with contextlib.suppress(OSError):
                 write_json(path.with_suffix(".json"), {"problem": problem[:500]}, durable=False)

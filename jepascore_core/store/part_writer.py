@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jepascore_core.errors import RunError
+from jepascore_core.errors import RunError, lacks_memory
 from jepascore_core.files import why, written_aside
 from jepascore_core.store.parts import SCHEMA, Row, part_files
 
@@ -205,5 +205,7 @@ def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def _sentence(error: BaseException, folder: Path) -> str:
     """One sentence for a person whose disk failed."""
-    words = why(error) if isinstance(error, OSError) else str(error)
+    if not folder.is_dir():
+        return f"The run's folder {folder} is gone: somebody moved or deleted it; the same request scores it again."
+    words = "memory ran out" if lacks_memory(error) else why(error) if isinstance(error, OSError) else str(error)
     return f"Cannot write in {folder} ({words}); what is stored stays, and the run can be resumed."

@@ -203,8 +203,8 @@ class ProgressFile:
     def _write(self) -> None:
         with self._lock:
             self._progress = dataclasses.replace(self._progress, heartbeat=time.time())
-            # progress is a convenience: a full disk must not end a run that could still flush
-            with contextlib.suppress(OSError):
+            # progress is a convenience: a full disk or memory must not end a run that could still flush, nor its heart
+            with contextlib.suppress(OSError, MemoryError):
                 write_json(self._path, dataclasses.asdict(self._progress), durable=False)
 
 

@@ -50,6 +50,10 @@ class Ended:
     def sentence(self, *words: str) -> str:
         """The last line that it said; fails if that is no sentence, or if there was a traceback."""
         assert "Traceback" not in self.err, self.err[-1500:]
+        return self.last_words(*words)
+
+    def last_words(self, *words: str) -> str:
+        """The last line that it said, whatever was before; fails if that is no sentence."""
         said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.err).replace("\r", "\n").strip()
         last = said.rpartition("\n")[2].strip()
         assert last[:1].isalnum() and last[-1:] in ".)?", f"no sentence: {last!r}"

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -19,9 +20,13 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from jepascore_core import store
+from jepascore_core import jobs, store
+from jepascore_core.datasets import load_dataset
+from jepascore_core.runner.planning import plan
 from jepascore_core.store import parts
+from jepascore_core.store.request import RunRequest
 from tests.chaos import surroundings
+from tests.chaos.dashboards import Dashboard
 from tests.chaos.outcome import Outcome
 from tests.chaos.scene import PHOTOGRAPHS, Scene, limited, photographs_in, same_bytes_or_values, unbroken_in
 from tests.chaos.surroundings import Unavailable, bound_by_permissions, many_parts, slowly
@@ -141,9 +146,10 @@ def no_permission_to_list(scene: Scene) -> str:
     """The runs folder cannot be read at all."""
     scene.copy()
     with mode_of(scene.runs, 0o000):
-        words = scene.command("runs", before=[bound_by_permissions]).refused("Permission denied")
+        ended = scene.command("runs", before=[bound_by_permissions])
+    assert ended.code and "not readable" in ended.err, ended
     scene.whole()
-    return words
+    return "the runs folder is not readable"
 
 
 def images_without_permission(scene: Scene) -> str:
@@ -402,13 +408,76 @@ def two_command_lines(scene: Scene) -> str:
     return "the second waits"
 
 
+def two_dashboards_and_a_command_line(scene: Scene) -> str:
+    """A command line scores a run that one dashboard asks for as well, while two look at it."""
+    command = scene.start(*scene.scoring(), before=[slowly])
+    wait_for(lambda: list(scene.runs.glob("*/part-*.parquet")), "part")
+    dashboards = [Dashboard(scene.folder, starts=starts) for starts in (True, False)]
+    scene.ended(command).done()
+    told = [dashboard.ended() for dashboard in dashboards]
+    assert not any(told), told
+    scene.whole()
+    (job,) = jobs.list_jobs(scene.runs)
+    assert job.state == "done", job
+    return "nothing to see on any page"
+
+
+# the dataset
+
+
+def files_change_while_they_are_read(scene: Scene) -> str:
+    """Some images vanish and others are replaced before their turn: they are named, and the others scored."""
+    own = scene.folder / "photographs"
+    shutil.copytree(scene.photographs, own)
+    request = RunRequest("demo:jepa-tiny", f"folder:{own}")
+    last = [item.key for item in plan(load_dataset(request.dataset_id), request)][-6:]
+    scene.photographs = own
+    command = scene.start(*scene.scoring(), before=[slowly])
+    wait_for(lambda: list(scene.runs.glob("*/part-*.parquet")), "part")
+    for key in last[:3]:
+        (own / key).unlink()
+    for key in last[3:]:
+        (own / key).write_bytes((own / key).read_bytes() + b"\0" * 100)
+    scene.ended(command).done()
+    failures = store.failures(scene.run()).set_index("key")["error"]
+    assert sorted(failures.index) == sorted(last), failures.to_dict()
+    assert all("gone" in failures[key] for key in last[:3]) and all("changed" in failures[key] for key in last[3:])
+    assert_rows_are_right(scene, last)
+    assert not scene.verified()
+    return failures[scene.dice.choice(last)]
+
+
+def dataset_taken_away(scene: Scene) -> str:
+    """The disk that holds the images is unplugged, and comes back."""
+    own, away = scene.folder / "photographs", scene.folder / "away"
+    shutil.copytree(scene.photographs, own)
+    scene.photographs = own
+    command = scene.start(*scene.scoring(), before=[slowly])
+    wait_for(lambda: list(scene.runs.glob("*/part-*.parquet")), "part")
+    own.rename(away)
+    words = scene.ended(command).refused("cannot be reached")
+    assert store.failures(scene.run()).empty, "images are blamed"
+    assert_rows_are_right(scene)
+    away.rename(own)
+    scene.scored_again()
+    return words
+
+
 # memory
 
 
 def out_of_memory(scene: Scene) -> str:
     """The process may take little more memory than it has."""
-    ended = scene.command(*scene.scoring(), before=[limited(scene.dice.choice((8, 16, 32, 64, 96, 128, 192, 256)))])
-    words = "enough" if ended.code == 0 else ended.refused()
+    megabytes = scene.dice.choice((8, 16, 32, 64, 96, 128, 192, 256))
+    ended = scene.outcome(scene.start(*scene.scoring(), before=[limited(megabytes)]))
+    if "Timeout (" in ended.err:
+        assert re.search(r'threading.py", line \d+ in start', ended.err), f"hangs: {ended.err[-2000:]}"
+        words = "Python waits for a thread that it has no memory to begin; ended as by a kill"
+    elif ended.code in (0, 1):  # threads of libraries may leave a traceback; the last word is ours
+        words = ended.last_words() if ended.code else "enough"
+    else:  # the C library may end a process that it has no memory for; that is as a kill
+        assert re.search("(?i)alloc|memory|abort", ended.err[-300:]), f"exit code {ended.code}: {ended.err[-600:]}"
+        words = ended.err.strip().rpartition("\n")[2]
     if store.list_runs(scene.runs):
         assert_rows_are_right(scene)
     scene.scored_again()
@@ -452,5 +521,6 @@ FAULTS = (
     garbage_in_progress_json,
     part_of_another_version, a_file_that_cannot_grow, no_permission_to_list, images_without_permission,
     files_from_the_future, part_of_zeros, part_with_zeroed_block, bit_flipped_in_header, bit_flipped_in_last_bytes,
-    garbage_behind_a_part, anything_in_the_json, runs_folder_deleted, two_command_lines,
+    garbage_behind_a_part, anything_in_the_json, runs_folder_deleted, two_command_lines, dataset_taken_away,
+    files_change_while_they_are_read, two_dashboards_and_a_command_line,
 )  # fmt: skip

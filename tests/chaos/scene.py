@@ -57,10 +57,15 @@ class Scene:
         """Run a command on the trial's runs folder."""
         return self.ended(self.start(*arguments, before=before))
 
-    def ended(self, command: Command) -> Ended:
-        """Wait for a command; a signal that ends it is a crash."""
+    def outcome(self, command: Command) -> Ended:
+        """Wait for a command, however it ends."""
         ended = command.wait()
         self.memory_mb = max(self.memory_mb or 0.0, ended.memory_mb or 0.0) or None
+        return ended
+
+    def ended(self, command: Command) -> Ended:
+        """Wait for a command; a signal that ends it is a crash, and a traceback no way to end."""
+        ended = self.outcome(command)
         assert ended.code >= 0, f"a command crashed with signal {-ended.code}: {ended.err[-600:]}"
         assert "Traceback" not in ended.err, ended.err[-1500:]
         return ended

@@ -6,6 +6,7 @@ length of a block, and raise ``Unavailable`` where this machine does not allow i
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import resource
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _CAPABILITIES = 0x20080522  # version 3 of Linux's interface
+_HANGS_S = 60.0
 _DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2
 
 
@@ -83,7 +85,12 @@ def small_files(most_bytes: int) -> None:
 
 
 def little_memory(megabytes: int) -> None:
-    """The process may take that much beyond what it has."""
+    """The process may take that much beyond what it has.
+
+    Where memory suffices for a thread's stack and not for its first step, Python waits for that thread for ever: a
+    process that is at work after a minute says where, and ends.
+    """
+    faulthandler.dump_traceback_later(_HANGS_S, exit=True)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + (megabytes << 20)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -101,10 +108,10 @@ def clock_set_back() -> None:
 
 
 def many_parts() -> None:
-    """Parts of eight rows."""
+    """Parts of eight rows, however slow the machine is."""
     from jepascore_core.store import part_writer
 
-    part_writer._PART_ROWS = 8
+    part_writer._PART_ROWS, part_writer._FIRST_FLUSH_S = 8, 1000.0
 
 
 def slowly() -> None:
