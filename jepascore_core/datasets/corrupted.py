@@ -3,6 +3,8 @@
 Keys, labels and order are those of the clean dataset, so that two runs pair by key.
 """
 
+from copy import copy
+
 from PIL import Image
 
 from jepascore_core.corrupted_id import corrupted_id, take_apart
@@ -36,6 +38,13 @@ class CorruptedDataset(Dataset):
             ImageError: The clean image cannot be read.
         """
         return self._corrupt(self._clean.read(item), self._severity, item.key)
+
+    def for_reading(self) -> "CorruptedDataset":
+        """The same dataset without a long list of items."""
+        reader = copy(self)
+        reader._clean = self._clean.for_reading()
+        reader.items = reader._clean.items
+        return reader
 
 
 def parse_corruption(dataset_id: str) -> tuple[str, int, str]:

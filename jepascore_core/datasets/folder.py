@@ -1,5 +1,6 @@
 """``folder:<path>``: image files, one sub-folder a class, or all in one flat folder."""
 
+from copy import copy
 from pathlib import Path
 
 from PIL import Image
@@ -73,6 +74,12 @@ class FolderDataset(Dataset):
             ImageError: The file is gone or cannot be read.
         """
         return read_file(self._path(item))
+
+    def for_reading(self) -> "FolderDataset":
+        """The same folder without its list of files."""
+        reader = copy(self)
+        reader.items = []
+        return reader
 
     def _path(self, item: Item) -> Path:
         path = Path(self._root, key_to_name(item.key))

@@ -10,6 +10,7 @@ from jepascore_core.files import remove_temporary_files, why, write_json
 from jepascore_core.locks import Busy, hold_briefly
 from jepascore_core.store import journal, parts
 from jepascore_core.store.runs import FILE_NAME, read_run
+from jepascore_core.store.staging import remove_staging
 
 
 def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, float | None]:
@@ -27,6 +28,7 @@ def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, float | None]:
     """
     try:
         remove_temporary_files(folder)
+        remove_staging(folder)
         finish_compaction(folder)
         stored = parts.stored_scores(folder)  # finds damage in what it reads
         parts.set_damaged_aside(folder)
