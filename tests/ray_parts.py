@@ -6,6 +6,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from jepascore_core.cluster import rounds
 from jepascore_core.cluster.driver import on_ray
 from jepascore_core.processes import stop_on_signals
 from jepascore_core.runner import Hooks, score_work
@@ -46,8 +49,19 @@ def score_ray(
         return score_work(work, hooks or Hooks(threading.Event()), score_left)
 
 
+def workers_at_work() -> list[psutil.Process]:
+    """Processes of this machine in which a worker of ours is at work."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if line.startswith("ray::") and "MapBatches(Worker)" in line:
+            found.append(process)
+    return found
+
+
 def main(engine: str, home: str, delay_s: str, address: str) -> None:
     """A driver of its own: ``python -m tests.ray_parts ray RUNS 0.02 ADDRESS``; "" for a Ray of its own."""
+    rounds._PATIENCE_S, rounds._LOOK_S = 2.0, 0.5
     with stop_on_signals() as stop:
         hooks = Hooks(stop, on_stage=lambda stage: print(stage, flush=True))
         if engine == "ray":

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -38,7 +37,7 @@ from jepascore_core.runner import Hooks, Left, score_dataset, score_work
 from jepascore_core.runner.precision import LEAST_TOLERANCE, Tolerance
 from jepascore_core.store.request import RunRequest
 from jepascore_core.store.staging import make_staging, remove_staging
-from tests.ray_parts import N, SentDataset, score_local, score_ray
+from tests.ray_parts import N, SentDataset, score_local, score_ray, workers_at_work
 from tests.test_kill_resume import assert_same_rows, rows_of, wait_for
 from tests.tiny import tiny_work
 
@@ -81,16 +80,6 @@ def once_at(done: int, do: Callable[[], object]) -> Hooks:
             threading.Thread(target=do, daemon=True).start()
 
     return Hooks(threading.Event(), on_progress=look)
-
-
-def workers_at_work() -> list[psutil.Process]:
-    """Processes of this machine in which a worker of ours is at work."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if line.startswith("ray::") and "MapBatches(Worker)" in line:
-            found.append(process)
-    return found
 
 
 def nothing_is_left(home: Path, state: str = "done") -> None:

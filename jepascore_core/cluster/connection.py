@@ -5,12 +5,13 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -71,11 +72,12 @@ def connected(address: str | None, device: str, workers: int | None) -> Iterator
     ray = import_module("ray")
     import_module("ray.data")
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # which the import has set
-    try:
-        _join(ray, address, device, workers)
-        yield find_room(ray.nodes(), device, workers, address)
-    finally:
-        ray.shutdown()
+    with contextlib.redirect_stdout(cast(IO[str], _WithoutRay(sys.stdout))):
+        try:
+            _join(ray, address, device, workers)
+            yield find_room(ray.nodes(), device, workers, address)
+        finally:
+            ray.shutdown()
 
 
 def _join(ray: Any, address: str | None, device: str, workers: int | None) -> None:
@@ -146,6 +148,24 @@ def _be_quiet() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it will do, and what it warns of otherwise
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+class _WithoutRay:
+    """Standard output without the pages that a thread of Ray prints there when a worker or a node dies.
+
+    Args:
+        stream: Where all else goes.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what is ours."""
+        return len(text) if threading.current_thread().name.startswith("ray_") else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
