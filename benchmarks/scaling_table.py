@@ -100,7 +100,7 @@ def reckon(spec: EncoderSpec, flop_per_s: float) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| encoder | TFLOP an image | images/s, one GPU | hours on 1 | on 8 | on 64 GPUs | stored | read by 64 | block |",
+        "| encoder | TFLOP an image | images/s, one GPU | hours on 1 | 8 | 64 GPUs | stored | read by 64 | block |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -95,6 +95,7 @@ def _join(ray: Any, address: str | None, device: str, workers: int | None) -> No
             "num_cpus": max(os.cpu_count() or 1, workers or 1),
             "num_gpus": min(workers or gpus, gpus),
             "object_store_memory": _STORE_BYTES,
+            "_node_ip_address": "127.0.0.1",  # whoever reaches Ray's ports runs code: nobody else does
         }
     before = signal.getsignal(signal.SIGTERM)
     try:
