@@ -37,8 +37,8 @@ from jepascore_core.runner import Hooks, Left, score_dataset, score_work
 from jepascore_core.runner.precision import LEAST_TOLERANCE, Tolerance
 from jepascore_core.store.request import RunRequest
 from jepascore_core.store.staging import make_staging, remove_staging
+from tests.children import assert_same_rows, rows_of, wait_for
 from tests.ray_parts import N, SentDataset, score_local, score_ray, workers_at_work
-from tests.test_kill_resume import assert_same_rows, rows_of, wait_for
 from tests.tiny import tiny_work
 
 ROOT = Path(__file__).parent.parent

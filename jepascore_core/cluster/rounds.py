@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
 import ray
 import ray.data
 
@@ -108,7 +109,7 @@ class Round:
         """Hear Ray out, in a thread: it waits for each result without a look at anything else."""
         try:
             for batch in self._data.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-                self._said.put(batch.to_pylist()[0])
+                self._said.put(cast(pa.Table, batch).to_pylist()[0])
             self._said.put(None)
         except BaseException as error:
             self._said.put(error)

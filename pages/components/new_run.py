@@ -145,7 +145,7 @@ def _engine() -> tuple[str, str | None, int | None]:
         st.caption(f"Scoring on several GPUs or machines needs Ray: `{INSTALL}`.")
         return "local", None, None
     engine = st.segmented_control(
-        "Engine", ENGINES, default="local", required=True, key="engine", format_func=_ENGINE_NAMES.get,
+        "Engine", ENGINES, default="local", required=True, key="engine", format_func=_ENGINE_NAMES.__getitem__,
         help="Ray scores with several GPUs or machines; the run is the same, and either engine resumes it.",
     )  # fmt: skip
     if engine != "ray":

@@ -19,8 +19,8 @@ import pandas as pd
 from jepascore_core import store
 from jepascore_core.cluster import has_ray
 from tests.chaos.outcome import Outcome
+from tests.children import assert_same_rows, rows_of
 from tests.ray_parts import BAD, N, score_local, workers_at_work
-from tests.test_kill_resume import assert_same_rows, rows_of
 
 ROOT = Path(__file__).parent.parent.parent
 _DELAY_S = 0.04  # of each image's reading: a run takes a few seconds
