@@ -1,8 +1,10 @@
 """Runs on a Ray cluster of a few processes: the parts of them that tests and the campaign of kills share."""
 
+import contextlib
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,23 @@ def score_ray(
         return score_work(work, hooks or Hooks(threading.Event()), score_left)
 
 
+@contextlib.contextmanager
+def two_nodes() -> Iterator[Any]:
+    """A cluster of two nodes of one core each, beside a head without any; a dead one is noticed within seconds."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    quickly = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quickly}
+    running = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(2):
+            running.add_node(num_cpus=1)
+        yield running
+    finally:
+        running.shutdown()
+
+
 def workers_at_work() -> list[psutil.Process]:
     """Processes of this machine in which a worker of ours is at work."""
     found = []
@@ -59,8 +78,9 @@ def workers_at_work() -> list[psutil.Process]:
     return found
 
 
-def main(engine: str, home: str, delay_s: str, address: str) -> None:
+def main(engine: str, home: str, delay_s: str, address: str, environment: dict[str, str] | None = None) -> None:
     """A driver of its own: ``python -m tests.ray_parts ray RUNS 0.02 ADDRESS``; "" for a Ray of its own."""
+    os.environ.update(environment or {})
     rounds._PATIENCE_S, rounds._LOOK_S = 2.0, 0.5
     with stop_on_signals() as stop:
         hooks = Hooks(stop, on_stage=lambda stage: print(stage, flush=True))

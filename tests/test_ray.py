@@ -1,8 +1,6 @@
 """Runs on a real Ray cluster of two nodes: a worker, a node or the driver is killed; rows stay those of a local run."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,8 +35,9 @@ from jepascore_core.runner import Hooks, Left, score_dataset, score_work
 from jepascore_core.runner.precision import LEAST_TOLERANCE, Tolerance
 from jepascore_core.store.request import RunRequest
 from jepascore_core.store.staging import make_staging, remove_staging
+from tests import forked
 from tests.children import assert_same_rows, rows_of, wait_for
-from tests.ray_parts import N, SentDataset, score_local, score_ray, workers_at_work
+from tests.ray_parts import N, SentDataset, main, score_local, score_ray, two_nodes, workers_at_work
 from tests.tiny import tiny_work
 
 ROOT = Path(__file__).parent.parent
@@ -46,15 +45,8 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two nodes of one core each, beside a head without any."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        running.add_node(num_cpus=1)
-    yield running
-    running.shutdown()
+    with two_nodes() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -90,22 +82,25 @@ def nothing_is_left(home: Path, state: str = "done") -> None:
 
 @pytest.mark.slow
 def test_a_killed_worker_and_a_lost_node(home: Path, unbroken: pd.DataFrame, cluster: Any, monkeypatch):
-    """One run: first a worker is killed, then its whole node; what was theirs is scored by the others."""
+    """Ray goes on where the local engine was cancelled; a worker is killed, then its whole node."""
     monkeypatch.setattr(rounds, "_PATIENCE_S", 2.0)
     monkeypatch.setattr(rounds, "_LOOK_S", 0.5)
+    stop = threading.Event()
+    score_local(home, hooks=Hooks(stop, on_progress=lambda progress: progress.done >= 8 and stop.set()))
+    begun = len(rows_of(home))
     killed: list[int] = []
 
     def kill() -> None:
         (worker, *_) = workers_at_work()
         worker.kill()
         killed.append(worker.pid)
-        time.sleep(0.5)
+        time.sleep(0.3)
         cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         killed.append(0)
 
-    run = score_ray(home, 0.05, once_at(12, kill), address=cluster.address)
+    run = score_ray(home, 0.05, once_at(begun + 4, kill), address=cluster.address)
     wait_for(lambda: len(killed) == 2, "death of the node")
-    assert store.counts(run) == {"planned": N, "done": N - 2, "failed": 2}
+    assert 0 < begun < N and store.counts(run) == {"planned": N, "done": N - 2, "failed": 2}
     assert_same_rows(rows_of(home), unbroken)
     nothing_is_left(home)
     assert run.meta["request"]["engine"] == "local" and run.progress().stages["score_s"] > 0
@@ -113,14 +108,15 @@ def test_a_killed_worker_and_a_lost_node(home: Path, unbroken: pd.DataFrame, clu
 
 @pytest.mark.slow
 def test_a_killed_driver_is_followed_by_the_local_engine(home: Path, unbroken: pd.DataFrame, cluster: Any):
-    child = start(home, 0.1, cluster.address)
-    wait_for(lambda: len(list(home.glob("*/part-*.parquet"))) >= 2, "part")
+    asked = ("ray", str(home), "0.1", cluster.address, dict(os.environ))
+    child = forked.context.Process(target=main, args=asked)
+    child.start()
+    wait_for(lambda: len(list(home.glob("*/part-*.parquet"))) >= 2, "part", 200)
     child.kill()
-    child.wait()
+    child.join()
     (run,) = store.list_runs(home)
     assert run.progress().state == "interrupted" and list(run.path.glob(".staged-*"))
-    seen = len(rows_of(home))
-    assert 0 < seen < N
+    assert 0 < len(rows_of(home)) < N
     score_local(home)  # at once: workers of the dead driver may still be writing
     assert_same_rows(rows_of(home), unbroken)
     wait_for(lambda: not workers_at_work(), "end of the workers")
@@ -129,39 +125,22 @@ def test_a_killed_driver_is_followed_by_the_local_engine(home: Path, unbroken: p
 
 
 @pytest.mark.slow
-def test_a_run_of_the_local_engine_is_cancelled_and_resumed_on_ray(home: Path, unbroken: pd.DataFrame, cluster: Any):
-    stop = threading.Event()
-    score_local(home, hooks=Hooks(stop, on_progress=lambda progress: progress.done >= 8 and stop.set()))
-    (run,) = store.list_runs(home)
-    seen = len(rows_of(home))
-    assert run.progress().state == "cancelled" and 0 < seen < N
-    child = start(home, 0.05, cluster.address)
-    wait_for(lambda: len(rows_of(home)) > seen, "rows of Ray")
+def test_a_command_with_a_ray_of_its_own_is_cancelled_and_resumed(tmp_path: Path):
+    words = ["--encoder=demo:jepa-tiny", "--dataset=demo:digits", "--device=cpu", "--limit=200", "--views=3"]
+    command = ["jepascore_core", "score", *words, "--engine=ray", "--workers=1", f"--runs-dir={tmp_path}"]
+    out, err = tmp_path / "out", tmp_path / "err"
+    child = forked.context.Process(target=forked._command_line, args=(command, dict(os.environ), out, err))
+    child.start()
+    wait_for(lambda: list(tmp_path.glob("*/part-*.parquet")), "part", 200)
     child.terminate()
-    assert child.wait(60) == 0
-    assert "cancelled" in child.stdout.read()
-    nothing_is_left(home, "cancelled")
-    assert seen < len(rows_of(home)) < N
-    score_ray(home, address=cluster.address)
-    assert_same_rows(rows_of(home), unbroken)
-    nothing_is_left(home)
-
-
-def start(home: Path, delay_s: float, address: str) -> subprocess.Popen:
-    """A driver of its own."""
-    words = [sys.executable, "-m", "tests.ray_parts", "ray", str(home), str(delay_s), address]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-
-@pytest.mark.slow
-def test_the_command_starts_a_ray_of_its_own(tmp_path: Path):
-    words = ["--encoder=demo:jepa-tiny", "--dataset=demo:digits", "--per-class=2", "--engine=ray", "--workers=1"]
-    command = [sys.executable, "-m", "jepascore_core", "score", *words, f"--runs-dir={tmp_path}", "--device=cpu"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert ended.returncode == 0, ended.stderr
-    run = store.open_run(ended.stdout.splitlines()[-1])
-    assert store.counts(run) == {"planned": 20, "done": 20, "failed": 0}
-    assert "RayDeprecationWarning" not in ended.stderr and "core_worker" not in ended.stderr
+    child.join(60)
+    (run,) = store.list_runs(tmp_path)
+    assert child.exitcode == 1 and "Cancelled; what is scored is kept" in err.read_text() and out.read_text() == ""
+    assert "Warning" not in err.read_text() and "core_worker" not in err.read_text()
+    stored = store.counts(run)["done"]
+    assert run.progress().state == "cancelled" and 0 < stored < 200 and not list(run.path.glob(".staged-*"))
+    request = RunRequest("demo:jepa-tiny", "demo:digits", device="cpu", limit=200, views=3)
+    assert store.counts(score_dataset(request, runs_dir=tmp_path)) == {"planned": 200, "done": 200, "failed": 0}
 
 
 def test_blocks_hold_every_image_once(tmp_path: Path):

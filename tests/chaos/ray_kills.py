@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from jepascore_core import store
 from jepascore_core.cluster import has_ray
 from tests.chaos.outcome import Outcome
 from tests.children import assert_same_rows, rows_of
-from tests.ray_parts import BAD, N, score_local, workers_at_work
+from tests.ray_parts import BAD, N, score_local, two_nodes, workers_at_work
 
 ROOT = Path(__file__).parent.parent.parent
 _DELAY_S = 0.04  # of each image's reading: a run takes a few seconds
@@ -47,21 +46,8 @@ def campaign(trials: int, seed: int, work: Path) -> list[Outcome]:
     os.environ["JEPASCORE_HOME"] = str(work / "home")
     score_local(work / "unbroken")
     unbroken = rows_of(work / "unbroken")
-    with _cluster() as cluster:
+    with two_nodes() as cluster:
         return [_trial(dice, cluster, work / f"trial{number}", unbroken) for number in range(trials)]
-
-
-@contextlib.contextmanager
-def _cluster() -> Iterator[Any]:
-    """Two nodes of one core each, beside a head without any."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        yield running
-    finally:
-        running.shutdown()
 
 
 def _trial(dice: random.Random, cluster: Any, home: Path, unbroken: pd.DataFrame) -> Outcome:
