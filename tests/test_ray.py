@@ -281,6 +281,8 @@ def test_room_for_workers():
     assert find_room([node(cpu=8), node(cpu=4)], "cpu", 6, "auto").cpus == 1
     with pytest.raises(RunError, match="no GPU"):
         find_room([node(cpu=8)], "cuda", None, "auto")
+    with pytest.raises(RunError, match="has 2 GPUs, too few for 3 workers"):
+        find_room([node(cpu=8, gpu=2)], "auto", 3, None)
     with pytest.raises(RunError, match="no node with a CPU"):
         find_room([node(cpu=0)], "auto", None, "auto")
 
@@ -300,6 +302,9 @@ def test_what_cannot_be_asked_is_one_sentence(tmp_path: Path, monkeypatch: pytes
     assert RunRequest.from_json(ray.to_json()) == ray and "--engine=ray" in ray.to_argv()
     with pytest.raises(RunError, match="deals out the GPUs itself"), connected(None, "cuda:1", None):
         pass
+    for nowhere in ("127.0.0.1:1", "rubbish", "host:99999999"):
+        with pytest.raises(RunError, match="nobody answers there"), connected(nowhere, "cpu", None):
+            pass
     monkeypatch.setattr(cluster_package, "find_spec", lambda name: None)
     with pytest.raises(RunError, match="pip install -r requirements-cluster"):
         score_dataset(ray, runs_dir=tmp_path)

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from jepascore_core.devices import lock_of, resolve_device
 from jepascore_core.errors import RunError
 from jepascore_core.locks import Cancelled
 
+_KNOCK_S = 5.0
 _STORE_BYTES = 1 << 30  # a Ray of our own holds one encoder in its object store, and next to nothing else
 
 
@@ -93,10 +95,12 @@ def _join(ray: Any, address: str | None, device: str, workers: int | None) -> No
         options |= {
             "include_dashboard": False,
             "num_cpus": max(os.cpu_count() or 1, workers or 1),
-            "num_gpus": min(workers or gpus, gpus),
+            "num_gpus": gpus,
             "object_store_memory": _STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",  # whoever reaches Ray's ports runs code: nobody else does
+            "_node_ip_address": "127.0.0.1",  # some of its ports listen there only; the others ask for a token
         }
+    elif address != "auto":
+        _check_address(address)
     before = signal.getsignal(signal.SIGTERM)
     try:
         with _silent():
@@ -104,12 +108,26 @@ def _join(ray: Any, address: str | None, device: str, workers: int | None) -> No
     except SystemExit as error:  # what Ray makes of SIGTERM
         raise Cancelled("Cancelled before scoring began.") from error
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = " ".join(str(error).split())[:200]
-        where = f"There is no Ray cluster at {address}" if address else "Ray does not start on this machine"
-        raise RunError(f"{where} ({reason}).") from error
+        if address == "auto":
+            raise RunError("This machine belongs to no Ray cluster: ray start makes one; or name none.") from error
+        where = f"The Ray cluster at {address} does not answer" if address else "Ray does not start on this machine"
+        raise RunError(f"{where} ({' '.join(str(error).split())[:200].rstrip('.')}).") from error
     finally:
         if threading.current_thread() is threading.main_thread() and before is not None:
             signal.signal(signal.SIGTERM, before)  # ours, which stops a run in good order
+
+
+def _check_address(address: str) -> None:
+    """Knock: Ray itself would try for minutes.
+
+    Raises:
+        RunError: Nobody answers.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise RunError(f"There is no Ray cluster at {address}: nobody answers there.") from error
 
 
 def find_room(nodes: list[dict[str, Any]], device: str, workers: int | None, address: str | None) -> Room:
@@ -125,12 +143,14 @@ def find_room(nodes: list[dict[str, Any]], device: str, workers: int | None, add
         The room.
 
     Raises:
-        RunError: The cluster has no GPU, or no node with a CPU.
+        RunError: The cluster has no GPU, too few of them, or no node with a CPU.
     """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus = [int(node.get("GPU", 0)) for node in alive]
     if device != "cpu" and any(gpus):
         together = max(gpus)
+        if address is None and (workers or 0) > sum(gpus):
+            raise RunError(f"This machine has {sum(gpus)} GPUs, too few for {workers} workers.")
         cpus = min(int(node.get("CPU", 1)) // count for node, count in zip(alive, gpus, strict=True) if count)
         return Room(torch.device("cuda"), workers or sum(gpus), max(1, cpus), together, address)
     if device == "cuda":

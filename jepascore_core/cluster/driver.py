@@ -240,7 +240,7 @@ class Spreads:
         for place in places:
             self._settled[place] = 1
         before = len(self._told)
-        while self._next <= len(self._settled) and all(self._settled[: self._next]):
+        while self._next <= len(self._settled) and self._settled.find(0, 0, self._next) < 0:
             self._told[str(self._next)] = self._tolerance.by_spread(self._next)
             self._next *= 2
         if len(self._told) > before:

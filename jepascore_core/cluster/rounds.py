@@ -20,6 +20,7 @@ _POLL_S = 0.2
 _LOOK_S = 3.0  # how often lost nodes are looked for
 _PATIENCE_S = 20.0  # without a word after a node was lost; three of the longest silences when that is more
 _CANCEL_S = 10.0  # that workers have to write what they have scored
+_BEGINNING_S = 3.0  # and before the first of them has said a word
 _AHEAD = 2  # blocks of a worker: one in work, one at hand
 
 
@@ -91,7 +92,7 @@ class Round:
                 cancelled = cancelled or now
                 with contextlib.suppress(OSError):
                     (staging / STOP).touch()
-                if now - cancelled > _CANCEL_S or len(ended) >= self._workers:
+                if now - cancelled > (_CANCEL_S if longest else _BEGINNING_S) or len(ended) >= self._workers:
                     return
             elif now - looked > _LOOK_S:
                 looked = now
