@@ -10,8 +10,6 @@ from typing import Any
 
 import psutil
 
-from jepascore_core.cluster import rounds
-from jepascore_core.cluster.driver import on_ray
 from jepascore_core.processes import stop_on_signals
 from jepascore_core.runner import Hooks, score_work
 from jepascore_core.store.runs import Run
@@ -46,6 +44,8 @@ def score_ray(
     home: Path, delay_s: float = 0.0, hooks: Hooks | None = None, *, address: str | None = None, workers: int = 2
 ) -> Run:
     """The same run, by Ray."""
+    from jepascore_core.cluster.driver import on_ray  # with Ray, which the campaign does without where it is not
+
     work = tiny_work(home, SentDataset(delay_s), engine="ray", address=address, workers=workers)
     with on_ray(work.request) as (_, score_left):
         return score_work(work, hooks or Hooks(threading.Event()), score_left)
@@ -81,6 +81,8 @@ def workers_at_work() -> list[psutil.Process]:
 def main(engine: str, home: str, delay_s: str, address: str, environment: dict[str, str] | None = None) -> None:
     """A driver of its own: ``python -m tests.ray_parts ray RUNS 0.02 ADDRESS``; "" for a Ray of its own."""
     os.environ.update(environment or {})
+    from jepascore_core.cluster import rounds
+
     rounds._PATIENCE_S, rounds._LOOK_S = 2.0, 0.5
     with stop_on_signals() as stop:
         hooks = Hooks(stop, on_stage=lambda stage: print(stage, flush=True))

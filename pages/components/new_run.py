@@ -152,8 +152,8 @@ def _engine() -> tuple[str, str | None, int | None]:
         return "local", None, None
     with st.container(horizontal=True):
         workers = st.number_input(
-            "Workers", 1, value=None, placeholder="one for each GPU", key="workers", width=150,
-            help="Processes with an encoder each; where there is no GPU, one for each node.",
+            "Workers", 1, value=None, placeholder="all GPUs", key="workers", width=150,
+            help="Processes with an encoder each: one for each GPU; where there is none, one for each node.",
         )  # fmt: skip
         address = st.text_input(
             "Cluster", placeholder="this machine", key="address", width=180,
