@@ -300,6 +300,12 @@ def test_what_cannot_be_asked_is_one_sentence(tmp_path: Path, monkeypatch: pytes
     ray = replace(asked, engine="ray", address="auto", workers=2)
     ray.check()
     assert RunRequest.from_json(ray.to_json()) == ray and "--engine=ray" in ray.to_argv()
+    for wrong in ({"workers": "2"}, {"workers": True}, {"address": 6379}, {"engine": None}):
+        with pytest.raises(RunError, match="is not what it should be"):
+            RunRequest.from_json(ray.to_json() | wrong)
+    assert (
+        store.Run(tmp_path, {"request": ray.to_json()}).request() == asked
+    )  # a folder from elsewhere names no cluster
     with pytest.raises(RunError, match="deals out the GPUs itself"), connected(None, "cuda:1", None):
         pass
     for nowhere in ("127.0.0.1:1", "rubbish", "host:99999999"):

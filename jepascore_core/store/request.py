@@ -155,7 +155,7 @@ class RunRequest:
 
 def _fits(name: str, value: Any) -> bool:
     """Whether a value of a request is of its type."""
-    if name in ("per_class", "limit", "input_size", "batch_size"):
+    if name in ("per_class", "limit", "input_size", "batch_size", "workers"):
         return value is None or (type(value) is int and abs(value) < _LARGEST)
     if name in ("seed", "views"):
         return type(value) is int and abs(value) < _LARGEST
@@ -163,6 +163,8 @@ def _fits(name: str, value: Any) -> bool:
         return value is None or (isinstance(value, list | tuple) and all(isinstance(text, str) for text in value))
     if name in ("tolerance", "memory_share"):
         return type(value) in (int, float) or (value is None and name == "tolerance")
+    if name == "address":
+        return isinstance(value, str | None)
     return isinstance(value, bool if name == "pretrained" else str)
 
 
