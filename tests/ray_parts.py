@@ -68,13 +68,17 @@ def two_nodes() -> Iterator[Any]:
         running.shutdown()
 
 
-def workers_at_work() -> list[psutil.Process]:
-    """Processes of this machine in which a worker of ours is at work."""
+def workers_at_work(address: str) -> list[psutil.Process]:
+    """Processes of a cluster on this machine in which a worker of ours is at work."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if line.startswith("ray::") and "MapBatches(Worker)" in line:
-            found.append(process)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(process.cmdline())
+            raylet = process.parent()
+            if not line.startswith("ray::") or "MapBatches(Worker)" not in line or raylet is None:
+                continue
+            if any(address in word for word in raylet.cmdline()):  # a raylet without one is another cluster's
+                found.append(process)
     return found
 
 

@@ -91,7 +91,7 @@ def test_a_killed_worker_and_a_lost_node(home: Path, unbroken: pd.DataFrame, clu
     killed: list[int] = []
 
     def kill() -> None:
-        (worker, *_) = workers_at_work()
+        (worker, *_) = workers_at_work(cluster.address)
         worker.kill()
         killed.append(worker.pid)
         time.sleep(0.3)
@@ -119,7 +119,7 @@ def test_a_killed_driver_is_followed_by_the_local_engine(home: Path, unbroken: p
     assert 0 < len(rows_of(home)) < N
     score_local(home)  # at once: workers of the dead driver may still be writing
     assert_same_rows(rows_of(home), unbroken)
-    wait_for(lambda: not workers_at_work(), "end of the workers")
+    wait_for(lambda: not workers_at_work(cluster.address), "end of the workers")
     assert_same_rows(rows_of(home), unbroken)
     nothing_is_left(home)
 

@@ -97,7 +97,7 @@ def _kill(victim: str, number: signal.Signals, child: subprocess.Popen[str], clu
         child.send_signal(number)
     elif victim == "node":
         cluster.remove_node(dice.choice(sorted(cluster.worker_nodes, key=id)), allow_graceful=False)
-    elif workers := workers_at_work():
+    elif workers := workers_at_work(cluster.address):
         with contextlib.suppress(ProcessLookupError):
             os.kill(dice.choice(workers).pid, number)
 
