@@ -168,6 +168,7 @@ def _be_quiet() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it will do, and what it warns of otherwise
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line has it, for workers of a Ray of our own
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
