@@ -27,10 +27,10 @@ def written_aside(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         yield aside
         if durable:
-            _sync(aside)
+            sync(aside)
         aside.replace(path)
         if durable:
-            _sync(path.parent)
+            sync(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ def why(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Force a file, or a folder's list of names, to disk where the system can."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compaction, load, precision, runner, speed, theory
+from benchmarks import compaction, load, precision, runner, scaling_table, speed, theory
 from jepascore_core.datasets import DATASETS
 from jepascore_core.encoders.presets import PRESETS
 from tests.chaos import __main__ as chaos
@@ -61,6 +61,15 @@ def test_the_largest_encoders_numbers_are_the_measured_ones() -> None:
     assert whole < 12
     assert f"{row['seconds'] / 60:.0f} minutes" in README
     assert f"in {beyond:.1f} GiB beyond the encoder and {whole:.1f} GiB with it" in README
+
+
+def test_the_arithmetic_of_scaling_is_the_commands() -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "scaling.json").read_text())
+    assert scaling_table.table(results["rows"]) in (ROOT / "docs" / "scaling.md").read_text()
+    assert [row["encoder"] for row in results["rows"]] == [s.id for s in PRESETS if not s.id.startswith("demo:")]
+    dino = next(row for row in results["rows"] if row["name"] == "DINOv2 ViT-B/14")
+    rate = results["assumed"]["flop_per_s"] * results["assumed"]["share"] / dino["flop"]
+    assert dino["hours"][1] == pytest.approx(1_281_167 / rate / 3600 / 8)
 
 
 @pytest.mark.parametrize("table", [theory.grid_table, theory.objective_table, theory.variant_table])

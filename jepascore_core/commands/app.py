@@ -49,6 +49,11 @@ ToleranceNats = Annotated[
     float | None, typer.Option(help="Error bar, nats, beyond which an image is scored again more exactly.")
 ]
 MemoryShare = Annotated[float, typer.Option(help="Share of the device's free memory to take.")]
+Engine = Annotated[str, typer.Option(help="local, in this process; or ray, in workers of a Ray cluster.")]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster: auto or host:port. Default: a Ray of its own on this machine.")
+]
+Workers = Annotated[int | None, typer.Option(help="Ray workers. Default: one for each GPU, else for each node.")]
 RandomWeights = Annotated[bool, typer.Option(help="Do not load the weights: a control.")]
 
 

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from jepascore_core.commands.app import (
+    Address,
     BatchSize,
     Classes,
     DatasetId,
     Device,
     EncoderId,
+    Engine,
     InputSize,
     Job,
     Json,
@@ -26,6 +28,7 @@ from jepascore_core.commands.app import (
     Seed,
     ToleranceNats,
     Views,
+    Workers,
     command,
 )
 from jepascore_core.commands.printing import one_line, print_json, progress_bar
@@ -51,6 +54,9 @@ def score(
     tolerance: ToleranceNats = None,
     memory_share: MemoryShare = 0.8,
     random_weights: RandomWeights = False,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
     runs_dir: RunsDir = None,
     job: Job = None,
 ) -> None:
@@ -61,7 +67,7 @@ def score(
     request = _request(
         encoder, layer, dataset, classes, random_weights, per_class=per_class, limit=limit, seed=seed, device=device,
         views=views, input_size=input_size, precision=precision, tolerance=tolerance,
-        batch_size=batch_size, memory_share=memory_share,
+        batch_size=batch_size, memory_share=memory_share, engine=engine, address=address, workers=workers,
     )  # fmt: skip
     score_all([request], runs_dir, job)
 

@@ -82,6 +82,14 @@ class Dataset(ABC):
         """
         return None
 
+    def for_reading(self) -> "Dataset":
+        """The same dataset for another process, which is told the items to read: a long list of them may be missing.
+
+        Returns:
+            A dataset whose ``read`` gives the same images.
+        """
+        return self
+
 
 def sample(
     items: Iterable[Item],

@@ -3,6 +3,8 @@
 Keys, labels and order are those of the clean dataset, so that two runs pair by key.
 """
 
+from copy import copy
+
 from PIL import Image
 
 from jepascore_core.corrupted_id import corrupted_id, take_apart
@@ -45,6 +47,13 @@ class CorruptedDataset(Dataset):
     def rewritten(self) -> int:
         """How many clean images were."""
         return self._clean.rewritten
+
+    def for_reading(self) -> "CorruptedDataset":
+        """The same dataset without a long list of items."""
+        reader = copy(self)
+        reader._clean = self._clean.for_reading()
+        reader.items = reader._clean.items
+        return reader
 
 
 def parse_corruption(dataset_id: str) -> tuple[str, int, str]:

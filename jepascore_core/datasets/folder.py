@@ -2,6 +2,7 @@
 
 import os
 from array import array
+from copy import copy
 from pathlib import Path
 
 from PIL import Image
@@ -116,6 +117,12 @@ class FolderDataset(Dataset):
 
     def _name(self, key: str) -> str:
         return f"{self._root}/{key_to_name(key)}"
+
+    def for_reading(self) -> "FolderDataset":
+        """The same folder without its list of files."""
+        reader = copy(self)
+        reader.items = []
+        return reader
 
     def _path(self, item: Item) -> Path:
         path = Path(self._name(item.key))

@@ -138,7 +138,8 @@ def _start(request: RunRequest, path: Path) -> None:
         RunError: The process cannot be started.
     """
     owner_only("measure a cost")
-    whole = RunRequest.from_json(request.to_json() | {"per_class": None, "limit": None, "classes": None, "seed": 0})
+    alone = request.on_one_machine().to_json()
+    whole = RunRequest.from_json(alone | {"per_class": None, "limit": None, "classes": None, "seed": 0})
     try:
         path.parent.mkdir(exist_ok=True)
         with FileLock(path.parent / ".lock"):

@@ -1,9 +1,10 @@
-"""Score a dataset with an encoder: read → score → write, resumable, one process."""
+"""Score a dataset with an encoder: read → score → write, resumable, in this process or by workers of a Ray cluster."""
 
 import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,28 @@ class Work:
         return self.request.batch_size or default_batch_size(self.encoder, self.device, self.request.views)
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of a run; its lock is held.
+
+    Attributes:
+        work: All parts of the run.
+        planned: Every image of the run, in order.
+        items: Those that are not stored, in order; at least one.
+        tolerance: Knows the scores that are stored.
+        folder: The run's folder.
+    """
+
+    work: Work
+    planned: Sequence[Item]
+    items: Sequence[Item]
+    tolerance: Tolerance
+    folder: Path
+
+
+ScoreLeft = Callable[[Left, ProgressFile, Hooks], None]
+
+
 def score_dataset(
     request: RunRequest,
     *,
@@ -105,20 +128,22 @@ def score_dataset(
     owner_only("score images")
     hooks = Hooks(stop or threading.Event(), on_progress or _ignore, on_stage or _ignore)
     request.check()
-    home, device = runs_home(runs_dir), resolve_device(request.device)  # refuse these before minutes of loading
+    home = runs_home(runs_dir)
     try:
-        return score_work(_load(request, home, device, hooks), hooks)
+        with _engine(request) as (device, score_left):  # refuse these before minutes of loading
+            return score_work(_load(request, home, device, hooks), hooks, score_left)
     finally:
         if hooks.stop.is_set():
             hooks.on_stage("cancelled")
 
 
-def score_work(work: Work, hooks: Hooks) -> Run:
+def score_work(work: Work, hooks: Hooks, score_left: ScoreLeft | None = None) -> Run:
     """Score a dataset that is listed with an encoder that is loaded.
 
     Args:
         work: All parts of the run.
         hooks: Who is told what.
+        score_left: What scores the images that are left; None takes this process.
 
     Returns:
         The run; ``progress()`` says whether it is done or cancelled.
@@ -146,7 +171,7 @@ def score_work(work: Work, hooks: Hooks) -> Run:
         hooks.on_progress(Progress("waiting", planned=len(planned), message=message))
 
     with contextlib.suppress(Cancelled), hold(folder / ".lock", waiting=wait, stop=hooks.stop):
-        _resume(work, planned, folder, prepare(folder, meta), hooks)
+        _resume(work, planned, folder, prepare(folder, meta), hooks, score_left or score_here)
     return read_run(folder)
 
 
@@ -159,6 +184,7 @@ def run_scoring(
     report: Callable[[int, int, dict[str, float]], None],
     batch_size: int,
     stop: threading.Event,
+    readers: int | None = None,
 ) -> None:
     """Read, score and write images until none is left or ``stop`` is set.
 
@@ -171,9 +197,10 @@ def run_scoring(
             (``read_s``), scoring (``score_s``) and handing rows over (``write_s``).
         batch_size: Images in a batch.
         stop: Ends the loop after the present batch.
+        readers: Threads that read; None takes one for each CPU core, at most 16.
     """
     seconds = {"read_s": 0.0, "score_s": 0.0, "write_s": 0.0}
-    with contextlib.closing(read_ahead(items, read, batch_size=batch_size, stop=stop)) as batches:
+    with contextlib.closing(read_ahead(items, read, batch_size=batch_size, workers=readers, stop=stop)) as batches:
         while True:
             with _timed(seconds, "read_s"):
                 batch = next(batches, None)
@@ -204,7 +231,32 @@ def _load(request: RunRequest, home: Path, device: torch.device, hooks: Hooks) -
     return Work(request, encoder, dataset, device, home, thumbnail)
 
 
-def _resume(work: Work, planned: Sequence[Item], folder: Path, stored: dict[str, float | None], hooks: Hooks) -> None:
+@contextlib.contextmanager
+def _here(request: RunRequest) -> Iterator[tuple[torch.device, ScoreLeft]]:
+    """The engine that scores in this process."""
+    yield resolve_device(request.device), score_here
+
+
+def _engine(request: RunRequest) -> AbstractContextManager[tuple[torch.device, ScoreLeft]]:
+    """The device of a request, and what scores there."""
+    if request.engine == "local":
+        return _here(request)
+    from jepascore_core.cluster import check_ray
+
+    check_ray()
+    from jepascore_core.cluster.driver import on_ray
+
+    return on_ray(request)
+
+
+def _resume(
+    work: Work,
+    planned: Sequence[Item],
+    folder: Path,
+    stored: dict[str, float | None],
+    hooks: Hooks,
+    score_left: ScoreLeft,
+) -> None:
     """Score planned minus stored; progress.json tells how it ended. We hold the run's lock."""
     left = [item for item in planned if storable(item.key) not in stored]
     tolerance = Tolerance(work.request.tolerance, {storable(item.key): place for place, item in enumerate(planned)})
@@ -223,57 +275,70 @@ def _resume(work: Work, planned: Sequence[Item], folder: Path, stored: dict[str,
         _ending(progress),
     ):
         if left:
-            _score_left(work, planned, left, tolerance, folder, progress, hooks)
+            score_left(Left(work, planned, left, tolerance, folder), progress, hooks)
 
 
-def _score_left(
-    work: Work,
-    planned: Sequence[Item],
-    left: Sequence[Item],
-    tolerance: Tolerance,
-    folder: Path,
-    progress: ProgressFile,
-    hooks: Hooks,
-) -> None:
-    """Wait for the device, then calibrate on the run's first images and score what is left.
+def score_here(left: Left, progress: ProgressFile, hooks: Hooks) -> None:
+    """Wait for the device, then calibrate on the run's first images and score what is left, in this process.
+
+    Args:
+        left: What is left of a run.
+        progress: Told how far it is.
+        hooks: Who is told what.
 
     Raises:
         Cancelled: ``stop`` was set before the last image.
     """
+    work = left.work
 
     def wait(holder: str) -> None:
         progress.set("waiting", f"Waiting for {work.device}, which is busy with {holder or 'another run'}.")
         hooks.on_stage("waiting")
 
-    with hold(lock_of(work.device), holder=folder.name, waiting=wait, stop=hooks.stop):
+    with hold(lock_of(work.device), holder=left.folder.name, waiting=wait, stop=hooks.stop):
         progress.set("running")
         hooks.on_stage("scoring")
-        bound_memory(work.device, work.request.memory_share)
-        dtype = torch.float64 if work.request.precision == "float64" else torch.float32
-        precisions = ladder_of(work.request.precision, work.device)
-        ladder = Ladder(work.encoder.to(work.device, dtype), precisions, interruptible(hooks.stop))
-        score = BatchScorer(ladder, tolerance, device=work.device, dtype=dtype)
-        read = reader(
-            work.dataset,
-            work.encoder.transform,
-            work.thumbnail,
-            views=work.request.views,
-            seed=work.request.seed,
-        )
-        if len(ladder.precisions) > 1:
-            score.calibrate([read(item) for item in planned[:CALIBRATION_IMAGES]])
-        with PartWriter(folder) as writer:
+        read, score = ready(work, left.tolerance, left.planned[:CALIBRATION_IMAGES], hooks.stop)
+        with PartWriter(left.folder) as writer:
             run_scoring(
-                left,
+                left.items,
                 read=read,
                 score=score,
                 write=writer.write,
-                report=lambda *counts: progress.add(*counts, rescored=ladder.rescored),
+                report=lambda *counts: progress.add(*counts, rescored=score.ladder.rescored),
                 batch_size=work.batch_size,
                 stop=hooks.stop,
             )
     if progress.now.done + progress.now.failed < progress.now.planned:
         raise Cancelled("Cancelled.")
+
+
+def ready(
+    work: Work, tolerance: Tolerance, first: Sequence[Item], stop: threading.Event
+) -> tuple[Callable[[Item], Loaded], BatchScorer]:
+    """Put the encoder on its device, and calibrate it where there are several precisions.
+
+    Args:
+        work: All parts of the run.
+        tolerance: How exact each score must be.
+        first: The run's first images.
+        stop: Ends a batch that takes long.
+
+    Returns:
+        What reads an image, and what scores a batch of those.
+    """
+    bound_memory(work.device, work.request.memory_share)
+    dtype = torch.float64 if work.request.precision == "float64" else torch.float32
+    ladder = Ladder(
+        work.encoder.to(work.device, dtype), ladder_of(work.request.precision, work.device), interruptible(stop)
+    )
+    score = BatchScorer(ladder, tolerance, device=work.device, dtype=dtype)
+    read = reader(
+        work.dataset, work.encoder.transform, work.thumbnail, views=work.request.views, seed=work.request.seed
+    )
+    if len(ladder.precisions) > 1:
+        score.calibrate([read(item) for item in first])
+    return read, score
 
 
 @contextlib.contextmanager

@@ -81,7 +81,11 @@ def describe(
         "precisions": ladder_of(request.precision, device),
         "jacobian_path": path_of(encoder),
         "batch_size": batch_size,
-        "request": {**request.to_json(), "dataset_id": storable(absolute_id(dataset.id)), "device": "auto"},
+        "request": {
+            **request.on_one_machine().to_json(),
+            "dataset_id": storable(absolute_id(dataset.id)),
+            "device": "auto",
+        },
     }
 
 

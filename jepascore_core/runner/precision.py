@@ -164,11 +164,21 @@ class Tolerance:
         place = self.positions.get(key, 0)
         if place < _FIRST_SPREAD:
             return LEAST_TOLERANCE
-        first = 1 << (place.bit_length() - 2)  # between a quarter and half of the images before
+        return max(LEAST_TOLERANCE, self.by_spread(1 << (place.bit_length() - 2)))  # a quarter to half of those before
+
+    def by_spread(self, first: int) -> float:
+        """Tolerance that follows from the scores of a run's first images, nats.
+
+        Args:
+            first: How many they are; a power of two.
+
+        Returns:
+            Half a percent of their standard deviation, 0 where fewer than two have a score.
+        """
         if first not in self._known:
             values = torch.tensor([s for number, s in self._scores.items() if number < first], dtype=torch.float64)
             self._known[first] = SPREAD_SHARE * values.std().item() if len(values) > 1 else 0.0
-        return max(LEAST_TOLERANCE, self._known[first])
+        return self._known[first]
 
 
 def ladder_of(precision: str, device: torch.device) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from jepascore_core.errors import RunError, lacks_memory
 from jepascore_core.files import why, written_aside
-from jepascore_core.store.parts import SCHEMA, Row, part_files
+from jepascore_core.store.parts import SCHEMA, Row, last_number
 
 _ROW_GROUP = 512  # a gallery reads the row groups of the images that it shows: about 2 MB of thumbnails each
 _PART_ROWS = 4096  # 60 MB in memory at D = 1280, and 250 parts for a million images
@@ -41,7 +41,7 @@ class PartWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._number = max((int(path.stem.split("-")[1]) for path in part_files(folder)), default=0)
+        self._number = last_number(folder)
         self._batches: queue.Queue[Sequence[Row] | None] = queue.Queue(_QUEUED_BATCHES)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="part writer", daemon=True)

@@ -107,6 +107,18 @@ def part_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
+def last_number(folder: Path) -> int:
+    """Number of the part that was written last, 0 before there is one.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        The largest number.
+    """
+    return max((int(path.stem.split("-")[1]) for path in part_files(folder)), default=0)
+
+
 def readable_parts(folder: Path) -> list[Path]:
     """The parts that are whole; a part that is not is passed over.
 

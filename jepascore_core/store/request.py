@@ -19,6 +19,7 @@ from jepascore_core.files import expanded
 if TYPE_CHECKING:  # the store imports this module, and does without torch
     from jepascore_core.encoders.spec import EncoderSpec
 
+ENGINES = ("local", "ray")
 PRECISIONS = ("auto", "float16", "tf32", "float32", "float64")
 
 
@@ -43,6 +44,11 @@ class RunRequest:
             takes 0.5 % of the run's score spread so far, at least 0.05.
         batch_size: Images scored together; None chooses. Not part of the run's name.
         memory_share: Share of the device's free memory that scoring may take, 0 to 1. Not part of the run's name.
+        engine: ``local`` scores in this process, ``ray`` in workers of a Ray cluster. Not part of the run's name, nor
+            are the next two.
+        address: The cluster: ``auto`` for the one that this machine belongs to, ``host:port``; None starts a Ray of its
+            own on this machine.
+        workers: Processes that score, each with an encoder; None takes one for each GPU, else one for each node.
     """
 
     encoder_id: str
@@ -59,14 +65,17 @@ class RunRequest:
     tolerance: float | None = None
     batch_size: int | None = None
     memory_share: float = 0.8
+    engine: str = "local"
+    address: str | None = None
+    workers: int | None = None
 
     def check(self) -> None:
         """Refuse what no run can be.
 
         Raises:
-            RunError: A number is out of its range, or the precision is unknown.
+            RunError: A number is out of its range, or the precision or the engine is unknown.
         """
-        for name in ("per_class", "limit", "views", "input_size", "batch_size"):
+        for name in ("per_class", "limit", "views", "input_size", "batch_size", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RunError(f"{name.replace('_', '-')} must be at least 1, not {value}.")
@@ -76,6 +85,26 @@ class RunRequest:
             raise RunError(f"memory-share must lie between 0 and 1, not {self.memory_share}.")
         if self.precision not in PRECISIONS:
             raise RunError(f"The precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        """Refuse an engine that there is not, and options that it does not have.
+
+        Raises:
+            RunError: It is unknown, or does not know its options.
+        """
+        if self.engine not in ENGINES:
+            raise RunError(f"The engine must be one of {', '.join(ENGINES)}, not {self.engine!r}.")
+        if self.engine == "local" and (self.address is not None or self.workers is not None):
+            raise RunError("Only --engine ray has an address and workers; --engine local scores in one process.")
+        if self.address is not None and (not self.address or "://" in self.address):
+            raise RunError(
+                f"A Ray cluster is named auto or host:port, not {self.address!r}; start the run on one of its nodes."
+            )
+
+    def on_one_machine(self) -> "RunRequest":
+        """The same run without a word of who scores it."""
+        return dataclasses.replace(self, engine="local", address=None, workers=None)
 
     def to_json(self) -> dict[str, Any]:
         """The request as JSON keeps it."""
@@ -126,7 +155,7 @@ class RunRequest:
 
 def _fits(name: str, value: Any) -> bool:
     """Whether a value of a request is of its type."""
-    if name in ("per_class", "limit", "input_size", "batch_size"):
+    if name in ("per_class", "limit", "input_size", "batch_size", "workers"):
         return value is None or type(value) is int
     if name in ("seed", "views"):
         return type(value) is int
@@ -134,6 +163,8 @@ def _fits(name: str, value: Any) -> bool:
         return value is None or (isinstance(value, list | tuple) and all(isinstance(text, str) for text in value))
     if name in ("tolerance", "memory_share"):
         return type(value) in (int, float) or (value is None and name == "tolerance")
+    if name == "address":
+        return isinstance(value, str | None)
     return isinstance(value, bool if name == "pretrained" else str)
 
 

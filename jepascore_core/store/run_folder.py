@@ -13,6 +13,7 @@ from jepascore_core.locks import Busy, hold_briefly
 from jepascore_core.store import journal, parts
 from jepascore_core.store.runs import FILE_NAME, read_run
 from jepascore_core.store.setting_aside import set_damaged_aside
+from jepascore_core.store.staging import remove_staging
 
 
 def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, float | None]:
@@ -30,6 +31,7 @@ def prepare(folder: Path, meta: dict[str, Any]) -> dict[str, float | None]:
     """
     try:
         remove_temporary_files(folder)
+        remove_staging(folder)
         finish_compaction(folder)
         stored = parts.stored_scores(folder)  # finds damage in what it reads
         if set_damaged_aside(folder):

@@ -75,7 +75,7 @@ class Run:
         """
         if not isinstance(self.meta.get("request"), dict):
             raise RunError(f"{FILE_NAME} of {self.name} does not say what was asked for.")
-        return RunRequest.from_json(self.meta["request"])
+        return RunRequest.from_json(self.meta["request"]).on_one_machine()  # a folder from elsewhere names no cluster
 
     def progress(self) -> Progress:
         """How far the run is; never raises.

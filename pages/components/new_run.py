@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from jepascore_core import jobs, store
+from jepascore_core.cluster import INSTALL, has_ray
 from jepascore_core.corrupted_id import corrupted_id
 from jepascore_core.datasets import DATASETS, KINDS
 from jepascore_core.datasets.corruptions import CORRUPTIONS, SEVERITIES
-from jepascore_core.store.request import PRECISIONS, RunRequest
+from jepascore_core.store.request import ENGINES, PRECISIONS, RunRequest
 from pages.components import cost
 from pages.components.guard import card, guard
 from pages.components.text import plural
@@ -19,6 +20,8 @@ from pages.components.words import policy
 
 if TYPE_CHECKING:
     from jepascore_core.encoders.spec import EncoderSpec
+
+_ENGINE_NAMES = {"local": "This process", "ray": "Ray"}
 
 
 def _presets() -> "tuple[EncoderSpec, ...]":
@@ -109,10 +112,12 @@ def _sample() -> RunRequest:
         )  # fmt: skip
         with st.popover("More", icon=":material/tune:"):
             precision, tolerance, memory_share = _precision()
+            engine, address, workers = _engine()
     names = store.split_classes(classes) or None
     return RunRequest(
         encoder_id="", dataset_id="", per_class=per_class, limit=limit, seed=seed, classes=names,
         device=device, views=views, precision=precision, tolerance=tolerance, memory_share=memory_share,
+        engine=engine, address=address, workers=workers,
     )  # fmt: skip
 
 
@@ -132,6 +137,31 @@ def _precision() -> tuple[str, float | None, float]:
         help="Scoring keeps within this share of what is free on the device when it begins.",
     )  # fmt: skip
     return precision, tolerance, percent / 100
+
+
+def _engine() -> tuple[str, str | None, int | None]:
+    """Who scores: one process, or workers of a Ray cluster; with the cluster and the number of workers."""
+    if not has_ray():
+        st.caption(f"Scoring on several GPUs or machines needs Ray: `{INSTALL}`.")
+        return "local", None, None
+    engine = st.segmented_control(
+        "Engine", ENGINES, default="local", required=True, key="engine", format_func=_ENGINE_NAMES.__getitem__,
+        help="Ray scores with several GPUs or machines; the run is the same, and either engine resumes it.",
+    )  # fmt: skip
+    if engine != "ray":
+        return "local", None, None
+    with st.container(horizontal=True):
+        workers = st.number_input(
+            "Workers", 1, value=None, placeholder="all GPUs", key="workers", width=150,
+            help="Processes with an encoder each: one for each GPU; where there is none, one for each node.",
+        )  # fmt: skip
+        address = st.text_input(
+            "Cluster", placeholder="this machine", key="address", width=180,
+            help="`auto` for the Ray cluster that this machine belongs to, or `host:port`. The runs folder and the "
+            "images must lie where all its nodes can reach them.",
+        )  # fmt: skip
+    st.caption("The cost is that of one process on this machine.")
+    return engine, address.strip() or None, workers
 
 
 def _start(wanted: Sequence[RunRequest]) -> None:
