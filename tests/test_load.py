@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -66,7 +67,8 @@ def visited(*frames: ForwardMsg, clicks: int = 0) -> tuple[load.Visitor, Socket]
 
     socket = Socket(*frames)
     someone = load.Visitor(socket, load.Found(), random.Random(0))
-    asyncio.run(visit())
+    with ThreadPoolExecutor(1) as pool:  # a thread of its own: playwright leaves a loop running in this one
+        pool.submit(asyncio.run, visit()).result()
     return someone, socket
 
 

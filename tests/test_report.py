@@ -222,7 +222,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     run = edited(
         run, encoder=evil, dataset={"id": f"folder:/tmp/{EVIL}", "fingerprint": EVIL}, device=EVIL, precisions=[EVIL],
         versions={EVIL: EVIL}, created=EVIL, request={"encoder_id": EVIL, "dataset_id": EVIL},
-        sample={"per_class": EVIL, "classes": [EVIL]},
+        sample={"classes": [EVIL]},
     )  # fmt: skip
     twin = edited(scored(tmp_path, TinyDataset(12, class_names=HOSTILE), seed=1), encoder=evil)
     html = make_report([run, twin], made=MADE)

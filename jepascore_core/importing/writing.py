@@ -220,7 +220,7 @@ def _meta(results: Results, sha256: str) -> dict[str, Any]:
         "views": results.views,
         "eps": EPS,
         "planned": table.size,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "versions": {"jepascore-explorer": own_version()} | {k: v for k, v in versions().items() if k in _COMPUTED},
         "device": "unknown",
         "imported": {
