@@ -11,7 +11,7 @@ with page("Map", "Which images lie together for the encoder, and where among the
     runs = runs_to_explore()
     map_controls.tell_unknown()
     with st.container(horizontal=True):
-        chosen = pickers.pick_runs(pickers.by_label(runs), pickers.latest_family(runs))
+        chosen = pickers.pick_runs(pickers.by_label(runs), map_controls.to_begin_with(runs))
         projection, neighbours = map_controls.pick_projection()
         look = map_controls.pick_look(chosen)
         rule = pickers.pick_rule(chosen)

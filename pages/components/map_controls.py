@@ -105,10 +105,16 @@ def pick_look(runs: Sequence[Run]) -> Look:
     return Look(colour, classes, int(dot_px), order == ORDERS[1])
 
 
+def to_begin_with(runs: Sequence[Run]) -> list[Run]:
+    """The newest runs that belong together, of those that can be on a map, where there are any."""
+    without = _without_embeddings(runs)
+    return pickers.latest_family([run for run in runs if run not in without] or list(runs))
+
+
 def panels(runs: Sequence[Run], projection: str, neighbours: int) -> list[Panel]:
     """One map for each encoder of some runs; says so where there are several, or more than fit."""
     groups: dict[tuple[str, str], list[Run]] = {}
-    without = [run for run in runs if is_imported(run) and not len(loaders.embeddings(run))]
+    without = _without_embeddings(runs)
     if without:
         names = listed([md(run.label) for run in without])
         verb = "was" if len(without) == 1 else "were"
@@ -128,6 +134,11 @@ def panels(runs: Sequence[Run], projection: str, neighbours: int) -> list[Panel]
             ":material/info: Embeddings of different encoders share no space: each encoder has a map of its own." + some
         )
     return found[:MOST_PANELS]
+
+
+def _without_embeddings(runs: Sequence[Run]) -> list[Run]:
+    """Imported runs that have only scores or spectra."""
+    return [run for run in runs if is_imported(run) and not len(loaders.embeddings(run))]
 
 
 def make(wanted: Sequence[Panel]) -> dict[Panel, RunMap]:
