@@ -183,7 +183,18 @@ def test_what_is_circled_survives_another_colour_and_not_another_map(on_filled: 
     assert "Circled" not in words(check(at)) and "circled" not in at.query_params
 
 
-@pytest.mark.parametrize("text", ["1:pca:1,2", "1:pca:nan,0,1,1", "1:pca:a,b,c,d", "1:pca:", "1:umap15:0,0,1,1", "x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1:pca:1,2",
+        "1:pca:nan,0,1,1",
+        pytest.param("1:pca:" + 5000 * "9", id="too many digits"),
+        "1:pca:a,b,c,d",
+        "1:pca:",
+        "1:umap15:0,0,1,1",
+        "x",
+    ],
+)
 def test_an_address_that_circles_nothing(text: str, on_filled: Path) -> None:
     assert "Lowest 5 % of the map" in words(opened(runs=[TINY], circled=[text]))
 

@@ -35,7 +35,7 @@ from jepascore_core.runner.views import draw_view
 from jepascore_core.score import jepa_score, views_score
 from jepascore_core.store import part_writer, parts
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
-from tests.children import context
+from tests.children import assert_same_rows, context
 from tests.helpers_encoders import tiny_vit
 from tests.tiny import SIDE, D, TinyDataset, jpeg, tiny_encoder, tiny_transform, tiny_work
 
@@ -131,14 +131,6 @@ def test_a_cancel_ends_a_long_batch_in_its_midst_and_finishes_a_short_one(tmp_pa
     run = score_work(tiny_work(tmp_path, TinyDataset(), encoder), hooks(stop=stop))
     assert run.progress().state == "cancelled" and run.progress().done == done
     assert store.counts(run)["done"] == done and len(store.failures(run)) == 0
-
-
-def assert_same_rows(left: pd.DataFrame, right: pd.DataFrame) -> None:
-    exact = ["index", "key", "label", "class_name", "width", "height", "thumbnail", "error"]
-    pd.testing.assert_frame_equal(left[exact], right[exact])
-    for name in ("jepa_score", "sphere_term", "singular_values", "embedding"):
-        for a, b in zip(left[name].dropna(), right[name].dropna(), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_a_damaged_part_is_scored_again(tmp_path):

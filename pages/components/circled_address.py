@@ -5,6 +5,7 @@ the dots 7 and 9.
 """
 
 import math
+import re
 
 import numpy as np
 import streamlit as st
@@ -15,6 +16,7 @@ _PARAMETER = "circled"
 _MOST_CORNERS = 48  # of a lasso: an address has room for a few
 _MOST_AREAS = 8
 _MOST_SINGLES = 50
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 def coarse(chosen: Circled) -> Circled:
@@ -72,8 +74,8 @@ def asked(place: int, kind: str) -> Circled:
     found = [text.split(":", 2) for text in st.query_params.get_all(_PARAMETER)]
     mine = [parts[2] for parts in found if len(parts) == 3 and parts[:2] == [str(place + 1), kind]]
     areas = [area for text in mine if "," in text and (area := _area(text)) is not None]
-    singles = [int(n) for text in mine if "," not in text for n in text.split(".") if n.isascii() and n.isdigit()]
-    return Circled(tuple(areas[:_MOST_AREAS]), tuple(n for n in singles[:_MOST_SINGLES] if n < 1 << 31))
+    singles = [int(n) for text in mine if "," not in text for n in text.split(".") if _NUMBER.fullmatch(n)]
+    return Circled(tuple(areas[:_MOST_AREAS]), tuple(singles[:_MOST_SINGLES]))
 
 
 def _write(told: list[str]) -> None:
