@@ -26,7 +26,8 @@ from jepascore_core.errors import SHORT_OF_MEMORY, DatasetError, RunError
 from jepascore_core.jacobian import jacobian_summary
 from jepascore_core.locks import Cancelled, device_lock, hold
 from jepascore_core.processes import stop_on_signals
-from jepascore_core.runner import Hooks, reading, run_scoring, score_dataset, score_work, scoring
+from jepascore_core.runner import Hooks, reading, score_dataset, score_work, scoring
+from jepascore_core.runner.here import run_scoring
 from jepascore_core.runner.planning import default_batch_size
 from jepascore_core.runner.precision import Ladder
 from jepascore_core.runner.reading import Loaded, read_ahead

@@ -22,10 +22,10 @@ from jepascore_core.datasets.base import Item
 from jepascore_core.errors import RunError
 from jepascore_core.files import storable, why, write_json
 from jepascore_core.locks import Cancelled, hold
-from jepascore_core.runner import Hooks, Left, ScoreLeft
 from jepascore_core.runner.precision import CALIBRATION_IMAGES, ladder_of
 from jepascore_core.runner.reading import Loaded
 from jepascore_core.runner.scoring import empty_row
+from jepascore_core.runner.work import Hooks, Left, ScoreLeft
 from jepascore_core.store.part_writer import write_part
 from jepascore_core.store.parts import last_number
 from jepascore_core.store.progress import ProgressFile

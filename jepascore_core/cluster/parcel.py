@@ -21,7 +21,7 @@ from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.encoders import load_encoder
 from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import RunError
-from jepascore_core.runner import Work
+from jepascore_core.runner.work import Work
 from jepascore_core.store.request import RunRequest
 
 

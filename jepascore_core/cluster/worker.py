@@ -19,7 +19,7 @@ from jepascore_core.cluster.parcel import Parcel, unpack
 from jepascore_core.errors import JepaScoreError
 from jepascore_core.files import read_json, storable, why
 from jepascore_core.locks import Cancelled
-from jepascore_core.runner import ready, run_scoring
+from jepascore_core.runner.here import ready, run_scoring
 from jepascore_core.runner.precision import LEAST_TOLERANCE, Tolerance
 from jepascore_core.store.part_writer import write_part
 from jepascore_core.store.parts import Row

@@ -60,12 +60,17 @@ def public_md(message: object) -> str:
 def column(cells: Sequence[str]) -> list[str]:
     r"""Cells of one column of figures, padded on the left so that tabular figures line up; they do not wrap.
 
+    An interval in brackets follows its figure, and does not move it.
+
     Example:
-        >>> [cell.replace("\u2007", "_") for cell in column(["1.5", "−12.5"])]
-        ['__1.5', '−12.5']
+        >>> [cell.replace("\u2007", "_").replace("\u00a0", " ") for cell in column(["1.5", "−12.5 (−13 … −12)"])]
+        ['__1.5', '−12.5 (−13 … −12)']
     """
-    width = max((len(cell) for cell in cells), default=0)
-    padded = [cell if cell == EMPTY else "\u2007" * (width - len(cell)) + cell for cell in cells]
+    widths = [len(cell.partition(" (")[0]) for cell in cells]
+    most = max(widths, default=0)
+    padded = [
+        cell if cell == EMPTY else "\u2007" * (most - width) + cell for cell, width in zip(cells, widths, strict=True)
+    ]
     return [cell.replace(" ", "\u00a0") for cell in padded]
 
 
