@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.special import ndtr
 
 SCALE = 2  # drawn larger, then reduced: smooth lines
 INK, MUTED, LINE, PAGE = "#1C1D1F", "#6E7075", "#E6E5E1", "#FFFFFF"
@@ -68,6 +69,13 @@ class Panel:
         column, row = self.pixel(x, y)
         self.text((column + shift * SCALE, row), text, anchor=anchor, fill=colour)
 
+    def end_labels(self, ends: Sequence[tuple[float, str, str]]) -> None:
+        """Labels right of the plot at the ends of curves (y, text, colour), pushed apart so that none hides another."""
+        least = -np.inf
+        for row, text, colour in sorted((self.pixel(self.x[1], y)[1], text, colour) for y, text, colour in ends):
+            least = max(row, least + 14 * SCALE)
+            self.text(((self.box[2] + 6) * SCALE, least), text, anchor="lm", fill=colour)
+
     def text(self, position: tuple[float, float], text: str, *, anchor: str, fill: str) -> None:
         """Text at 12 px."""
         self.draw.text(position, text, anchor=anchor, fill=fill, font=ImageFont.load_default(12 * SCALE))
@@ -100,8 +108,10 @@ def loss_figure(path: Path, records: dict[str, dict]) -> None:
     """
     image, draw = canvas(720, 300)
     steps = max(len(record["loss"]) for record in records.values())
-    panel = Panel(draw, (60, 40, 600, 240), (0, steps), (0.05, 50), log_y=True)
-    panel.axes(np.linspace(0, steps, 6).tolist(), [0.1, 1, 10], "step", "value (log scale, mean of 15 steps)")
+    least = min(float(smooth(record["invariance"]).min()) for record in records.values())
+    panel = Panel(draw, (60, 40, 600, 240), (0, steps), (min(0.05, 0.8 * least), 50), log_y=True)
+    ticks = [tick for tick in (0.01, 0.1, 1, 10) if tick >= panel.y[0]]
+    panel.axes(np.linspace(0, steps, 6).tolist(), ticks, "step", "value (log scale, mean of 15 steps)")
     for order, (name, record) in reversed(list(enumerate(records.items()))):
         for term, colour in (("invariance", "#D9541E"), ("regulariser", "#2F6FDE")):
             values = smooth(record[term])
@@ -136,8 +146,9 @@ def embedding_figure(path: Path, eigenvalues: dict[str, list[float]], projection
     for name, values in reversed(eigenvalues.items()):
         colour = kinds.get(name, "#7FA6EA")
         panel.curve(range(1, len(values) + 1), values, colour, width=3 if name == next(iter(eigenvalues)) else 2)
-        if "seed" not in name:
-            panel.label(size, values[-1], name, colour, shift=6)
+    panel.end_labels([
+        (values[-1], name, kinds.get(name, "#7FA6EA")) for name, values in eigenvalues.items() if "seed" not in name
+    ])
     heights, edges = np.histogram(projections, bins=60, range=(-4, 4), density=True)
     centres = (edges[1:] + edges[:-1]) / 2
     panel = Panel(draw, (520, 40, 830, 240), (-4, 4), (0, 0.5))
@@ -146,6 +157,28 @@ def embedding_figure(path: Path, eigenvalues: dict[str, list[float]], projection
     fine = np.linspace(-4, 4, 161)
     panel.curve(fine.tolist(), (np.exp(-(fine**2) / 2) / np.sqrt(2 * np.pi)).tolist(), INK, width=1, dash=True)
     panel.label(1.4, 0.32, "dashed: Gaussian", INK)
+    save(image, path)
+
+
+def quantile_figure(path: Path, projections: dict[str, np.ndarray]) -> None:
+    """Quantiles of standardised projections against those of a Gaussian, a curve an encoder.
+
+    Args:
+        path: PNG to write.
+        projections: Encoder -> random projections of its embeddings, any shape; the shipped one first.
+    """
+    image, draw = canvas(520, 400)
+    panel = Panel(draw, (60, 40, 420, 340), (-3.5, 3.5), (-6, 6))
+    panel.axes(
+        [-3, -2, -1, 0, 1, 2, 3], [-6, -4, -2, 0, 2, 4, 6], "quantile of a Gaussian", "quantile of the projections"
+    )
+    panel.curve([-3.5, 3.5], [-3.5, 3.5], INK, width=1)
+    at = np.linspace(-3.4, 3.4, 137)
+    curves = {name: np.quantile(values, ndtr(at)) for name, values in projections.items()}
+    colours = dict(zip(curves, ("#2F6FDE", "#D9541E", "#6E7075"), strict=False))
+    for name, curve in reversed(curves.items()):
+        panel.curve(at.tolist(), curve.tolist(), colours[name])
+    panel.end_labels([(float(curve[-1]), name, colours[name]) for name, curve in curves.items()])
     save(image, path)
 
 

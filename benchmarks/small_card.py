@@ -46,11 +46,11 @@ MOST = 250  # images of each set that are scored, classes in turn
 DEMO_SETS = {name: f"demo:{name}" for name in ("digits", "galaxies", "histology")}
 
 SETTINGS = TrainConfig(
-    steps=1200, batch_size=128, lr=2e-3, weight=0.02, embedding_dim=32, input_size=64, limit=24_000, hold_out_every=10,
+    steps=3600, batch_size=128, lr=2e-3, weight=0.02, embedding_dim=32, input_size=64, limit=24_000, hold_out_every=10,
     network="vit", min_area=0.4, jitter=0.3, weight_decay=0.05, whiten_head=True,
     precision="bfloat16",
 )  # fmt: skip
-PROBE = {"steps": 400}
+PROBE = {"steps": 200}
 PROBES: dict[str, dict[str, Any]] = {
     "as chosen": {},
     "weight 0.1": {"weight": 0.1},
@@ -81,15 +81,15 @@ class Judged:
         self.classes = len(names)
         self.first_half = np.arange(len(self.items)) // self.classes % 2 == 0  # of every class
 
-    def knn_accuracy(self, vectors: Tensor) -> float:
-        """Accuracy of k nearest neighbours (cosine, mean taken off), each half judged by the other, 0 to 1."""
+    def knn_right(self, vectors: Tensor) -> np.ndarray:
+        """Whether 10 nearest neighbours (cosine, mean taken off) of the other half name an image's class, (N,)."""
         centred = (vectors - vectors.mean(dim=0)).flatten(1).numpy()
-        right = []
+        right = np.empty(len(centred), bool)
         for asked in (self.first_half, ~self.first_half):
             classifier = KNeighborsClassifier(NEIGHBOURS, metric="cosine", weights="distance")
             classifier.fit(centred[~asked], self.labels[~asked])
-            right.append(float((classifier.predict(centred[asked]) == self.labels[asked]).mean()))
-        return float(np.mean(right))
+            right[asked] = classifier.predict(centred[asked]) == self.labels[asked]
+        return right
 
 
 def inputs(images: list[Image.Image]) -> Tensor:
@@ -137,7 +137,9 @@ def probe(dataset: Dataset, judged: Judged, work: Path) -> None:
         embeddings = embed_all(path, pixels)
         found = shape_of(embeddings)
         facts = {key: found[key] for key in ("within_factor_4", "effective_rank_share")}
-        rows.append({"probe": name, "knn": judged.knn_accuracy(embeddings), "seconds": record["elapsed_s"]} | facts)
+        rows.append(
+            {"probe": name, "knn": float(judged.knn_right(embeddings).mean()), "seconds": record["elapsed_s"]} | facts
+        )
         print(rows[-1], flush=True)
     (RESULTS / "jepa_small_probes.json").write_text(
         json.dumps({"settings": asdict(SETTINGS) | PROBE, "rows": rows}, indent=1) + "\n"
@@ -154,7 +156,7 @@ def judge(
     by_set = {name: scores(path, images) for name, images in sets.items()}
     embeddings = embed_all(path, pixels)
     numbers = shape_of(embeddings) | {
-        "knn": judged.knn_accuracy(embeddings),
+        "knn": float(judged.knn_right(embeddings).mean()),
         "score_quantiles_5_50_95": {
             name: rounded(np.quantile(value, [0.05, 0.5, 0.95]), 2) for name, value in by_set.items()
         },
@@ -193,23 +195,40 @@ def agreement(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     }  # fmt: skip
 
 
+def beyond(right: np.ndarray, others: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """By how much accuracy exceeds that of others on the same images, with 95 % intervals of the paired difference."""
+    found = {}
+    for name, other in others.items():
+        apart = right.astype(float) - other
+        half = 1.96 * float(apart.std(ddof=1)) / np.sqrt(len(apart))
+        found[name] = {"difference": float(apart.mean()), "low": apart.mean() - half, "high": apart.mean() + half}
+    return found
+
+
 def tables(numbers: dict[str, Any]) -> str:
     """The card's tables in Markdown."""
+
+    def points(row: dict[str, Any], other: str) -> str:
+        if (found := row["knn_beyond"].get(other)) is None:
+            return "–"
+        return "{:+.1f} ({:+.1f} … {:+.1f}) points".format(*(100 * value for value in found.values()))
+
     encoders, knn = numbers["encoders"], numbers["knn_pixels"]
     lines = [
         "| encoder | eigenvalues within 4 × of their median | effective rank / D | projections: KS, excess kurtosis"
-        " | k-NN accuracy |",
-        "|---|---|---|---|---|",
+        " | k-NN accuracy | above untrained | above pixels |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in encoders.items():
         moments = row["projections"]
         lines.append(
             f"| {name} | {row['within_factor_4']:.0%} | {row['effective_rank_share']:.0%}"
-            f" | {moments['ks']:.3f}, {moments['excess_kurtosis']:+.2f} | {row['knn']:.1%} |"
+            f" | {moments['ks']:.3f}, {moments['excess_kurtosis']:+.2f} | {row['knn']:.1%}"
+            f" | {points(row, 'untrained')} | {points(row, 'pixels')} |"
         )
     lines += [
-        f"| pixels, 8 × 8 means | – | – | – | {knn['means']:.1%} |",
-        f"| chance | – | – | – | {1 / numbers['classes']:.1%} |",
+        f"| pixels, 8 × 8 means | – | – | – | {knn['means']:.1%} | – | – |",
+        f"| chance | – | – | – | {1 / numbers['classes']:.1%} | – | – |",
     ]
     names = list(encoders[TRAINED]["auroc"])
     lines += ["", "| AUROC of photos above | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
@@ -229,19 +248,27 @@ def tables(numbers: dict[str, Any]) -> str:
         f"Rank correlation of {TRAINED}'s score within the held-out photos with brightness {within['brightness']:.2f}, "
         f"with total variation {within['total variation']:.2f}.",
     ]
-    return "\n".join(lines).replace(" -", " −")
+    return "\n".join(lines).replace(" -", " −").replace("(-", "(−")
 
 
-def draw(work: Path, numbers: dict[str, Any], by_set: dict[str, dict[str, np.ndarray]], embeddings: Tensor) -> None:
+def standard_projections(embeddings: Tensor) -> np.ndarray:
+    """Random projections of embeddings (N, D), each standardised, (N, SLICES)."""
+    directions = torch.randn(embeddings.shape[1], SLICES, generator=torch.Generator().manual_seed(0))
+    projected = embeddings @ (directions / directions.norm(dim=0))
+    return ((projected - projected.mean(0)) / projected.std(0)).numpy()
+
+
+def draw(
+    work: Path, numbers: dict[str, Any], by_set: dict[str, dict[str, np.ndarray]], embeddings: dict[str, Tensor]
+) -> None:
     """All figures of the card."""
     records = {name: json.loads((work / f"{name}.training.json").read_text()) for name in (TRAINED, TWIN)}
     figures.loss_figure(WEIGHTS / f"{TRAINED}-loss.png", {"SIGReg": records[TRAINED]})
-    directions = torch.randn(embeddings.shape[1], SLICES, generator=torch.Generator().manual_seed(0))
-    projected = embeddings @ (directions / directions.norm(dim=0))
-    standard = ((projected - projected.mean(0)) / projected.std(0)).numpy()
     names = {TRAINED: "SIGReg", TWIN: "VICReg", UNTRAINED: "untrained"}
+    standard = {title: standard_projections(embeddings[name]) for name, title in names.items()}
     eigenvalues = {title: numbers["encoders"][name]["eigenvalues"] for name, title in names.items()}
-    figures.embedding_figure(WEIGHTS / f"{TRAINED}-embedding.png", eigenvalues, standard)
+    figures.embedding_figure(WEIGHTS / f"{TRAINED}-embedding.png", eigenvalues, standard["SIGReg"])
+    figures.quantile_figure(WEIGHTS / f"{TRAINED}-quantiles.png", standard)
     drawn = ("photos", *DEMO_SETS)  # more names would lie over one another
     shown = {
         title: {one: by_set[name][one] for one in drawn}
@@ -288,10 +315,15 @@ def main() -> None:
         sets[name] = inputs([other.read(item) for item in sample(other.items, limit=MOST)])
     found = {name: judge(path, judged, pixels, sets) for name, path in paths.items()}
     by_set = {name: values for name, (_, values) in found.items()}
-    means = torch.nn.functional.adaptive_avg_pool2d(pixels, 8)
+    means = judged.knn_right(torch.nn.functional.adaptive_avg_pool2d(pixels, 8))
+    embeddings = {name: embed_all(path, pixels) for name, path in paths.items()}
+    right = {name: judged.knn_right(vectors) for name, vectors in embeddings.items()}
+    for name, (row, _) in found.items():
+        others = {"untrained": right[UNTRAINED], "pixels": means}
+        row["knn_beyond"] = beyond(right[name], others if name != UNTRAINED else {"pixels": means})
     numbers = {
         "encoders": {name: row for name, (row, _) in found.items()},
-        "knn_pixels": {"pixels": judged.knn_accuracy(pixels), "means": judged.knn_accuracy(means)},
+        "knn_pixels": {"pixels": float(judged.knn_right(pixels).mean()), "means": float(means.mean())},
         "classes": judged.classes,
         "images": {name: len(pixels) for name, pixels in sets.items()},
         "twins": {name: agreement(by_set[TRAINED][name], by_set[TWIN][name]) for name in sets},
@@ -299,7 +331,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
     (RESULTS / "jepa_small.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    draw(options.work, numbers, by_set, embed_all(paths[TRAINED], pixels))
+    draw(options.work, numbers, by_set, embeddings)
     marks = re.compile(r"(?<=<!-- numbers -->\n).*?(?=<!-- end of numbers -->)", re.DOTALL)
     if CARD.exists():
         text = CARD.read_text(encoding="utf-8")

@@ -1,9 +1,11 @@
 """The dashboard in a real browser: a first visit with an empty runs folder, then every page.
 
-Nothing may go wrong on the page, in the browser's console or in the server's log. With ``--screenshots FOLDER``
-every page is also kept as a picture, light and dark, at three widths.
+Nothing may go wrong on the page, in the browser's console or in the server's log, nor may axe-core find anything
+serious that is of our making. With ``--screenshots FOLDER`` every page is also kept as a picture, light and dark, at
+three widths.
 """
 
+import json
 import re
 import time
 import urllib.parse
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.axe import complaints, show_in
 from tests.browsing import App, assert_nothing_wrong, need_chromium, serve, settle, visit
 from tests.screenshots import take
 
@@ -31,6 +34,13 @@ PAGES = {
     "sensitivity": ("sensitivity?view=Label+noise", "Sensitivity"),
     "theory_lab": ("theory_lab", "Theory lab"),
 }
+VIEWS = {
+    "class extremes, in order": ("class_extremes?view=In+order", "Class extremes"),
+    "outliers, spectrum": ("outliers?view=Spectrum", "Outliers"),
+    "theory lab, grid": ("theory_lab?view=Dimension+×+samples", "Theory lab"),
+    "theory lab, views": ("theory_lab?view=Views", "Theory lab"),
+}
+EMPTY_AT_FIRST = {"score_images", "theory lab, grid", "theory lab, views"}
 DEMO_RUNS = 3  # at least: photographs, digits and galaxies
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -61,21 +71,27 @@ def test_first_visit_fills_by_itself(app: App, tab) -> None:
     assert_nothing_wrong(tab, app)
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_in_both_themes(app: App, tab, name: str, scheme: str) -> None:
-    path, title = PAGES[name]
-    tab.emulate_media(color_scheme=scheme)
+@pytest.mark.parametrize("name", [*PAGES, *VIEWS])
+def test_every_page_in_both_themes(app: App, tab, name: str) -> None:
+    path, title = (PAGES | VIEWS)[name]
+    schemes = (
+        ("light", "dark") if len(name) % 2 else ("dark", "light")
+    )  # either is the first that some pages are drawn in
+    tab.emulate_media(color_scheme=schemes[0])
     visit(tab, app, path)
     assert tab.inner_text("h1") == title
-    if name != "score_images":
+    if name not in EMPTY_AT_FIRST:
         tab.wait_for_selector("button.tile img, [data-testid=stImage] img, .js-plotly-plot")
-    background = tab.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
-    brightness = sum(int(value) for value in re.findall(r"\d+", background)[:3]) / 3
-    assert (brightness > 128) == (scheme == "light")
+    for scheme in schemes:
+        show_in(tab, scheme)
+        settle(tab)
+        background = tab.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+        brightness = sum(int(value) for value in re.findall(r"\d+", background)[:3]) / 3
+        assert (brightness > 128) == (scheme == "light")
+        assert_nothing_wrong(tab, app)
     overflow = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0, "the page scrolls sideways"
-    assert_nothing_wrong(tab, app)
+    assert not (told := complaints(tab, reversed(schemes))), json.dumps(told, indent=1, ensure_ascii=False)
 
 
 @pytest.mark.timeout(3600)
