@@ -61,7 +61,10 @@ async def walk(tab: Tab, repeats: int) -> AsyncIterator[Taken]:
     names = await titles(tab.page)
     for turn in range(2):
         for place in [*range(1, len(names)), 0]:
-            yield Taken(names[place], "open", turn, await tab.do(_links(tab.page).nth(place).click))
+            try:
+                yield Taken(names[place], "open", turn, await tab.do(_links(tab.page).nth(place).click))
+            except (TooSlow, Unsettled) as error:
+                tab.errors.append(f"{names[place]}, open: {str(error).splitlines()[0]}")
     for place, name in enumerate(names):
         if name in QUIET:
             continue

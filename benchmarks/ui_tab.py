@@ -29,7 +29,7 @@ FLAGS = (
 VIEWPORT = (1440, 900)
 CALM_MS = 400  # without a change or anything unfinished, a view is settled
 _TIMEOUT_MS = 30_000
-_SETTLE_S = 60.0
+_SETTLE_S = 150.0
 _PROGRAM = ("Document", "Script", "Stylesheet", "Font", "Manifest")
 _PROBE = (Path(__file__).parent / "ui_probe.js").read_text("utf-8")
 

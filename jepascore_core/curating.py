@@ -20,6 +20,7 @@ BRIGHTNESS = "brightness"
 SCORES = (*store.CONVENTIONS, BRIGHTNESS)
 MOST_SEARCHED = 30_000  # images among which duplicates are sought
 MOST_MEASURED = 2_000  # images that take part in a measurement, by default
+PER_CLASS = 20  # images of a class, at least, where some classes suffice
 MOST_LIT = 5_000  # thumbnails whose brightness is taken
 
 
@@ -144,7 +145,7 @@ def measure(
         rules: Names in ``curation.RULES``.
         fractions: Shares to keep.
         seeds: Splits.
-        most: Images that take part: the first ones, which are a stratified sample of a larger run.
+        most: Images that take part at most; see ``measured_images``.
         keep_duplicates: Let duplicates take part.
         on_progress: Called with the splits done and their number.
 
@@ -154,20 +155,7 @@ def measure(
     Raises:
         RunError: The run holds no embeddings, its images are too few or of one class, or a choice is none.
     """
-    named = np.array([name != "" for name in among.class_names], dtype=bool)
-    rows = np.flatnonzero((among.where >= 0) & (named[among.classes] if len(named) else False))
-    if not (among.where >= 0).any():
-        raise RunError(f"{among.run.label} holds no embeddings, so that no probe can be fitted.")
-    rows = rows if len(rows) else np.flatnonzero(among.where >= 0)  # without labels: the reason is told below
-    embeddings = searched.embeddings[among.where[rows]]
-    finite = np.isfinite(embeddings).all(axis=1)
-    rows, embeddings = rows[finite][:most], embeddings[finite][:most]
-    images = Images(
-        keys=[among.keys[row] for row in rows.tolist()],
-        dataset=str(among.run.meta.get("dataset", {}).get("id", "")),
-        classes=among.classes[rows], class_names=among.class_names, scores=among.scores[rows], embeddings=embeddings,
-        kept=_kept_among(among, rows),
-    )  # fmt: skip
+    images = measured_images(among, searched, most)
     try:
         return curation.run_trials(
             images, rules=rules, fractions=fractions, seeds=seeds, keep_duplicates=keep_duplicates,
@@ -175,6 +163,41 @@ def measure(
         )  # fmt: skip
     except ValueError as error:
         raise RunError(str(error)) from error
+
+
+def measured_images(among: Candidates, searched: Searched, most: int = MOST_MEASURED) -> Images:
+    """The images that take part in a measurement.
+
+    Args:
+        among: All images that can be chosen.
+        searched: Their embeddings.
+        most: The first ones, which are a stratified sample of a larger run; of a larger run with so many classes that
+            fewer than 20 images of each would be left, only some classes, in the order of a hash of their names.
+
+    Returns:
+        What ``curation.run_split`` takes.
+
+    Raises:
+        RunError: The run holds no embeddings.
+    """
+    named = np.array([name != "" for name in among.class_names], dtype=bool)
+    rows = np.flatnonzero((among.where >= 0) & (named[among.classes] if len(named) else False))
+    if not (among.where >= 0).any():
+        raise RunError(f"{among.run.label} holds no embeddings, so that no probe can be fitted.")
+    rows = rows if len(rows) else np.flatnonzero(among.where >= 0)  # without labels: the reason is told later
+    rows = rows[np.isfinite(searched.embeddings[among.where[rows]]).all(axis=1)]
+    dataset = str(among.run.meta.get("dataset", {}).get("id", ""))
+    classes = np.unique(among.classes[rows])
+    if len(rows) > most and len(classes) > (some := max(2, most // PER_CLASS)):
+        drawn = np.argsort(curation.hashed([among.class_names[code] for code in classes.tolist()], dataset, 0))
+        rows = rows[np.isin(among.classes[rows], classes[drawn[:some]])]
+    rows = rows[:most]
+    return Images(
+        keys=[among.keys[row] for row in rows.tolist()],
+        dataset=dataset,
+        classes=among.classes[rows], class_names=among.class_names, scores=among.scores[rows],
+        embeddings=searched.embeddings[among.where[rows]], kept=_kept_among(among, rows),
+    )  # fmt: skip
 
 
 def selected(among: Candidates, rule: str, fraction: float, *, seed: int = 0, keep_duplicates: bool = False) -> Ints:

@@ -14,15 +14,17 @@ with page(
 ):
     choice = curation_choice.choose(runs_to_explore())
     open_image(choice.rule)
-    trials = None
-    with card("verdict"), guard():
-        trials = curation.draw_verdict(choice)
+    verdict = card("verdict")
     with card("duplicates"), guard():
         curation_pictures.draw_duplicates(choice)
-    if trials is not None:
-        with card("accuracy"), guard():
-            curation.draw_accuracy(choice, trials)
+    accuracy = st.container()
     with card("kept"), guard():
         curation_pictures.draw_kept(choice)
+    trials = None
+    with verdict, guard():  # takes longest
+        trials = curation.draw_verdict(choice)
+    if trials is not None:
+        with accuracy, card("accuracy"), guard():
+            curation.draw_accuracy(choice, trials)
     selection_bar.draw(choice.rule)
     st.space("small")

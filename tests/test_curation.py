@@ -337,6 +337,19 @@ def test_a_run_is_searched_measured_and_chosen_from(run: store.Run):
     assert 70 <= fewer.images <= 80
 
 
+def test_of_many_classes_some_take_part_with_enough_images(tmp_path: Path):
+    codes = np.arange(150) % 30
+    run = made_run(tmp_path / "runs", cloud(150, 6), codes, cloud(150, 1)[:, 0], seed=2)
+    searched = curating.search(run)
+    among = curating.candidates(run, "raw", searched)
+    assert len(np.unique(curating.measured_images(among, searched, 150).classes)) == 30
+    few = curating.measured_images(among, searched, 100)
+    taken = np.unique(few.classes)
+    assert len(taken) == 100 // curating.PER_CLASS == 5
+    assert len(few.keys) == 25 == np.isin(among.classes, taken).sum()  # all of theirs
+    assert set(curating.measured_images(among, searched, 100).keys) == set(few.keys)
+
+
 def test_brightness_can_be_the_score(run: store.Run):
     searched = curating.search(run)
     among = curating.candidates(run, "brightness", searched)

@@ -14,7 +14,9 @@ from jepascore_core.curation.trials import (
     Images,
     Outcome,
     Trials,
+    run_split,
     run_trials,
+    summarise,
 )
 from jepascore_core.curation.words import PROBE_WORDS, RULE_WORDS, about_duplicates, losses, points, verdict
 
@@ -38,6 +40,8 @@ __all__ = [
     "held_out",
     "losses",
     "points",
+    "run_split",
     "run_trials",
+    "summarise",
     "verdict",
 ]

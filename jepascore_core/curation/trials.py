@@ -165,22 +165,80 @@ def run_trials(
     Raises:
         ValueError: There are too few images or classes, or a rule, a fraction or the number of seeds is none.
     """
-    _check(rules, fractions, seeds)
-    rows = np.arange(len(images.keys)) if keep_duplicates else np.unique(images.kept)
-    _check_images(images, rows)
-    plan = [(rule, fraction) for fraction in sorted(set(fractions)) for rule in _with_controls(rules)] + [(ALL, 1.0)]
     tables = []
     for seed in range(seeds):
-        train, judged = split(images, rows, seed, share)
-        tables.append([list(_judge(images, train, judged, *step, seed)) for step in plan])
+        tables.append(run_split(images, seed, rules=rules, fractions=fractions, share=share, keep=keep_duplicates))
         if on_progress is not None:
             on_progress(seed + 1, seeds)
-    measured = np.array(tables)  # (seeds, plan, probes, [accuracy, balanced, n, lost])
+    return summarise(images, tables, rules=rules, fractions=fractions, share=share, keep_duplicates=keep_duplicates)
+
+
+def run_split(
+    images: Images,
+    seed: int,
+    *,
+    rules: Sequence[str] = USUAL_RULES,
+    fractions: Sequence[float] = FRACTIONS,
+    share: float = HELD_OUT,
+    keep: bool = False,
+) -> NDArray[np.float64]:
+    """Measure one split; see ``run_trials``.
+
+    Args:
+        images: The images.
+        seed: Another seed, another split.
+        rules: Names in ``RULES``.
+        fractions: Shares to keep, 0 < fraction < 1.
+        share: To hold out, 0..1.
+        keep: Let duplicates take part.
+
+    Returns:
+        For each choice and probe: accuracy, balanced accuracy, images kept, classes lost; (choices, probes, 4).
+
+    Raises:
+        ValueError: There are too few images or classes, or a rule or a fraction is none.
+    """
+    _check(rules, fractions)
+    rows = _taking_part(images, keep)
+    _check_images(images, rows)
+    train, judged = split(images, rows, seed, share)
+    return np.array([list(_judge(images, train, judged, *step, seed)) for step in _plan(rules, fractions)])
+
+
+def summarise(
+    images: Images,
+    tables: Sequence[NDArray[np.float64]],
+    *,
+    rules: Sequence[str] = USUAL_RULES,
+    fractions: Sequence[float] = FRACTIONS,
+    share: float = HELD_OUT,
+    keep_duplicates: bool = False,
+) -> Trials:
+    """Means, intervals and tests over splits.
+
+    Args:
+        images: The images.
+        tables: What ``run_split`` found with the seeds 0, 1, …; at least 3.
+        rules: As it took them.
+        fractions: As it took them.
+        share: As it took it.
+        keep_duplicates: As it took it.
+
+    Returns:
+        The outcomes.
+
+    Raises:
+        ValueError: The splits are too few.
+    """
+    seeds = len(tables)
+    if seeds < FEWEST_SEEDS:
+        raise ValueError(f"At least {FEWEST_SEEDS} seeds are needed for an interval, not {seeds}.")
+    rows = _taking_part(images, keep_duplicates)
     sizes = np.bincount(images.classes[rows])
     sizes = sizes[sizes > 0]
     sides = np.array([[len(side) for side in split(images, rows, seed, share)] for seed in range(seeds)]).mean(axis=0)
     return Trials(
-        outcomes=tuple(_outcomes(plan, measured, CORRELATION)),
+        outcomes=tuple(_outcomes(_plan(rules, fractions), np.array(tables), CORRELATION)),
         images=len(rows),
         training=float(sides[0]),
         judged=float(sides[1]),
@@ -252,6 +310,16 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return corrected
 
 
+def _taking_part(images: Images, keep_duplicates: bool) -> Ints:
+    """Positions of the images that take part."""
+    return np.arange(len(images.keys)) if keep_duplicates else np.unique(images.kept)
+
+
+def _plan(rules: Sequence[str], fractions: Sequence[float]) -> list[tuple[str, float]]:
+    """Every choice that a split makes: rule and share."""
+    return [(rule, fraction) for fraction in sorted(set(fractions)) for rule in _with_controls(rules)] + [(ALL, 1.0)]
+
+
 def _with_controls(rules: Sequence[str]) -> list[str]:
     """Rules and the random choices that they need."""
     asked = list(dict.fromkeys(rules))
@@ -306,11 +374,11 @@ def _tested(found: Outcome, d: float, low: float, high: float, p: float, correct
     )  # fmt: skip
 
 
-def _check(rules: Sequence[str], fractions: Sequence[float], seeds: int) -> None:
+def _check(rules: Sequence[str], fractions: Sequence[float]) -> None:
     """Refuse what cannot be asked.
 
     Raises:
-        ValueError: A rule, a fraction or the number of seeds is none.
+        ValueError: A rule or a fraction is none.
     """
     if unknown := [rule for rule in rules if rule not in RULES]:
         raise ValueError(f"There is no rule {unknown[0]!r}; there are {', '.join(RULES)}.")
@@ -318,8 +386,6 @@ def _check(rules: Sequence[str], fractions: Sequence[float], seeds: int) -> None
         raise ValueError("At least one rule and one fraction are needed.")
     if wrong := [fraction for fraction in fractions if not 0 < fraction < 1]:
         raise ValueError(f"A fraction to keep lies between 0 and 1, both excluded, not {wrong[0]:g}.")
-    if seeds < FEWEST_SEEDS:
-        raise ValueError(f"At least {FEWEST_SEEDS} seeds are needed for an interval, not {seeds}.")
 
 
 def _check_images(images: Images, rows: Ints) -> None:

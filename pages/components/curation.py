@@ -17,14 +17,21 @@ from pages.components.text import EMPTY, column, count, md, number, plural, publ
 
 def draw_verdict(choice: Choice) -> Trials | None:
     """What was found, in a few sentences; None where nothing can be measured, and why."""
+    slot = st.empty()
+
+    def tell(done: int, splits: int) -> None:
+        slot.progress(done / splits, f"Fitting probes on what each rule keeps: split {done + 1} of {splits}")
+
     try:
         trials = loaders.trials(
-            choice.run, choice.by, choice.near, choice.rules, shares(), choice.splits, choice.keep_duplicates
+            choice.run, choice.by, choice.near, choice.rules, shares(), choice.splits, choice.keep_duplicates, tell
         )
     except RunError as error:
         st.markdown(f"**Nothing can be measured here.** {public_md(error)}")
         st.caption("Duplicates, and what a rule would keep, are shown all the same.")
         return None
+    finally:
+        slot.empty()
     first, *rest = curation.verdict(trials).split(". ", 1)
     st.markdown(f"**{md(first)}{'.' if rest else ''}** {md(' '.join(rest))}")
     if lost := curation.losses(trials):
@@ -56,12 +63,13 @@ def draw_accuracy(choice: Choice, trials: Trials) -> None:
 
 
 def _limited(choice: Choice, trials: Trials) -> str:
-    """How many of a large run took part."""
-    if trials.images < MOST_MEASURED or len(choice.candidates()) <= MOST_MEASURED:
+    """How much of a large run took part."""
+    among = choice.candidates()
+    if len(among) <= MOST_MEASURED:
         return ""
-    return (
-        f" These are the first of {count(len(choice.candidates()))}, a stratified sample; `curate --limit` takes more."
-    )
+    all_classes = sum(name != "" for name in among.class_names)
+    some = f", in {count(trials.classes)} of {count(all_classes)} classes" if trials.classes < all_classes else ""
+    return f" These are some of {count(len(among))}, a stratified sample{some}; `curate --limit` takes more."
 
 
 def _in_words(trials: Trials) -> str:

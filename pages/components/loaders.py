@@ -9,13 +9,14 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from jepascore_core import comparison, curating, mapping, outliers, sensitivity, store, views
+from jepascore_core import comparison, curating, curation, mapping, outliers, sensitivity, store, views
 from jepascore_core import readiness as assessing
 from jepascore_core.agreement import Overlap
 from jepascore_core.brightness import brightness as brightness_of
 from jepascore_core.comparison import Pair
 from jepascore_core.curating import Candidates, Searched
-from jepascore_core.curation import Trials
+from jepascore_core.curation import Images, Trials
+from jepascore_core.errors import RunError
 from jepascore_core.mapping import Points
 from jepascore_core.naming import distinct_names
 from jepascore_core.outliers import Evaluation, Judged, OutlierError, Rows, Sweeps, method_named, rows_of
@@ -236,10 +237,18 @@ def trials(
     fractions: Sequence[float],
     seeds: int,
     keep_duplicates: bool,
+    on_progress: Callable[[int, int], None],
 ) -> Trials:
-    """What choosing by a score is worth; see ``curating.measure``."""
-    asked = by, near, tuple(rules), tuple(fractions), seeds, keep_duplicates
-    return _trials(str(run.path), version(run), *asked)
+    """What choosing by a score is worth; see ``curating.measure``. Splits are kept one by one."""
+    among = str(run.path), version(run), by, near
+    asked = tuple(rules), tuple(fractions)
+    tables = []
+    for seed in range(seeds):
+        on_progress(seed, seeds)
+        tables.append(_split(*among, *asked, keep_duplicates, seed))
+    return curation.summarise(
+        _measured_images(*among), tables, rules=rules, fractions=fractions, keep_duplicates=keep_duplicates
+    )
 
 
 def selected(
@@ -504,23 +513,27 @@ def _candidates(path: str, version: str, by: str, near: float | None) -> Candida
     return curating.candidates(store.open_run(Path(path)), by, _searched(path, version, near))
 
 
-@st.cache_data(
-    max_entries=64, show_spinner="Fitting probes on what each rule keeps, and judging them on held-out images…"
-)
-def _trials(
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _measured_images(path: str, version: str, by: str, near: float | None) -> Images:
+    return curating.measured_images(_candidates(path, version, by, near), _searched(path, version, near))
+
+
+@st.cache_data(max_entries=2000, show_spinner=False)
+def _split(
     path: str,
     version: str,
     by: str,
     near: float | None,
     rules: tuple[str, ...],
     fractions: tuple[float, ...],
-    seeds: int,
     keep_duplicates: bool,
-) -> Trials:
-    return curating.measure(
-        _candidates(path, version, by, near), _searched(path, version, near), rules=rules, fractions=fractions,
-        seeds=seeds, keep_duplicates=keep_duplicates,
-    )  # fmt: skip
+    seed: int,
+) -> NDArray[np.float64]:
+    images = _measured_images(path, version, by, near)
+    try:
+        return curation.run_split(images, seed, rules=rules, fractions=fractions, keep=keep_duplicates)
+    except ValueError as error:
+        raise RunError(str(error)) from error
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
