@@ -25,7 +25,7 @@ from jepascore_core.encoders import load_encoder
 from jepascore_core.runner import Hooks, Work, score_work
 from jepascore_core.store.request import RunRequest
 
-DEFAULT = (("demo:jepa-tiny", 2048), ("timm:vit_small_patch14_dinov2.lvd142m", 12))
+DEFAULT = (("demo:jepa-tiny", 2048), ("timm:vit_small_patch14_dinov2.lvd142m", 4))
 
 
 def run_once(request: RunRequest) -> dict[str, float]:
@@ -90,7 +90,7 @@ def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoders", nargs="+", default=[f"{name}={count}" for name, count in DEFAULT])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS / "cluster.json")
     options = parser.parse_args()
     chosen = [(name, int(count)) for name, _, count in (entry.rpartition("=") for entry in options.encoders)]

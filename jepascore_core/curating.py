@@ -12,7 +12,7 @@ from jepascore_core import curation, store
 from jepascore_core.brightness import brightness_of
 from jepascore_core.curation import Duplicates, Images, Trials
 from jepascore_core.errors import RunError
-from jepascore_core.store import Run, ScoreRule
+from jepascore_core.store import Ranking, Run, ScoreRule
 
 Ints = NDArray[np.int64]
 
@@ -47,8 +47,8 @@ class Candidates:
         run: The run.
         by: Name of the score, of ``SCORES``.
         index: Number of each in the run, (N,).
-        places: Place of each in the run's ranking by that score, or by the raw one for ``brightness``, (N,).
-        keys: (N,).
+        ranked: The run's ranking by that score, or by the raw one for ``brightness``.
+        places: Place of each in it, (N,).
         classes: 0..C−1, (N,).
         class_names: C of them; "" for images without one.
         scores: (N,), finite.
@@ -59,8 +59,8 @@ class Candidates:
     run: Run
     by: str
     index: Ints = field(repr=False)
+    ranked: Ranking = field(repr=False)
     places: Ints = field(repr=False)
-    keys: list[str] = field(repr=False)
     classes: Ints = field(repr=False)
     class_names: tuple[str, ...]
     scores: NDArray[np.float64] = field(repr=False)
@@ -69,6 +69,10 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def keys_at(self, rows: Ints) -> list[str]:
+        """Keys of the images at these positions."""
+        return self.ranked.keys_at(self.places[rows])
 
 
 def search(run: Run, *, near: float | None = None) -> Searched:
@@ -120,7 +124,7 @@ def candidates(run: Run, by: str, searched: Searched) -> Candidates:
     index = ranked.index[order]
     where = _positions(searched.index, index)
     return Candidates(
-        run=run, by=by, index=index, places=order, keys=ranked.keys_at(order),
+        run=run, by=by, index=index, ranked=ranked, places=order,
         classes=ranked.codes_at(order).astype(np.int64), class_names=ranked.class_names, scores=scores,
         kept=_kept(searched, index, where), where=where,
     )  # fmt: skip
@@ -193,7 +197,7 @@ def measured_images(among: Candidates, searched: Searched, most: int = MOST_MEAS
         rows = rows[np.isin(among.classes[rows], classes[drawn[:some]])]
     rows = rows[:most]
     return Images(
-        keys=[among.keys[row] for row in rows.tolist()],
+        keys=among.keys_at(rows),
         dataset=dataset,
         classes=among.classes[rows], class_names=among.class_names, scores=among.scores[rows],
         embeddings=searched.embeddings[among.where[rows]], kept=_kept_among(among, rows),
@@ -240,7 +244,7 @@ def write_selection(among: Candidates, chosen: Ints, path: str | Path) -> int:
         RunError: The ending is unknown, or the file cannot be written.
     """
     rule = None if among.by == BRIGHTNESS else ScoreRule(among.by)
-    return store.export(among.run, path, rule=rule, keys=[among.keys[row] for row in chosen.tolist()])
+    return store.export(among.run, path, rule=rule, keys=among.keys_at(chosen))
 
 
 def duplicate_facts(among: Candidates, searched: Searched) -> dict[str, Any]:
@@ -255,8 +259,10 @@ def duplicate_facts(among: Candidates, searched: Searched) -> dict[str, Any]:
         nearest neighbour), groups (keys, the kept one first), and the sentence.
     """
     found = searched.duplicates
-    names = dict(zip(among.index.tolist(), among.keys, strict=True))
-    groups = [[names.get(int(searched.index[place])) for place in group] for group in found.groups()]
+    row_of = np.full(len(searched.index), -1)
+    known = np.flatnonzero(among.where >= 0)
+    row_of[among.where[known]] = known
+    groups = [row_of[group] for group in found.groups()]
     quantiles = np.quantile(found.nearest, [0.05, 0.5, 0.95]).tolist() if len(found.nearest) else [None] * 3
     return {
         "searched": len(searched.index),
@@ -265,7 +271,7 @@ def duplicate_facts(among: Candidates, searched: Searched) -> dict[str, Any]:
         "dropped": found.dropped,
         "dropped_exact": found.dropped_exact,
         "nearest": dict(zip(("q05", "median", "q95"), quantiles, strict=True)),
-        "groups": [[key for key in group if key is not None] for group in groups],
+        "groups": [among.keys_at(group[group >= 0]) for group in groups],
         "sentence": sentence_on_duplicates(among, searched),
     }
 

@@ -330,8 +330,8 @@ def test_a_run_is_searched_measured_and_chosen_from(run: store.Run):
     top = curating.selected(among, "top", 0.2)
     frame = store.scores(run).set_index("key")["score"]
     assert len(top) == 29 and set(top) <= set(np.unique(among.kept))
-    left = frame.drop([among.keys[row] for row in range(150) if among.kept[row] != row])
-    assert {among.keys[row] for row in top} == set(left.nlargest(29).index)
+    left = frame.drop(among.keys_at(np.flatnonzero(among.kept != np.arange(150))))
+    assert set(among.keys_at(top)) == set(left.nlargest(29).index)
     assert len(curating.selected(among, "top", 0.2, keep_duplicates=True)) == 30
     fewer = curating.measure(among, searched, seeds=3, fractions=(0.5,), most=80)
     assert 70 <= fewer.images <= 80

@@ -104,9 +104,10 @@ def _order(scores: Scores, rng: np.random.Generator) -> Ints:
 def _per_class(rule: Rule, scores: Scores, classes: Ints, n: int, rng: np.random.Generator) -> Ints:
     """Apply a rule within each class."""
     found = []
-    for code, most in enumerate(_shares(np.bincount(classes), n, rng)):
+    sizes = np.bincount(classes)
+    of_class = np.split(np.argsort(classes, kind="stable"), np.cumsum(sizes)[:-1])  # ascending positions of each
+    for mine, most in zip(of_class, _shares(sizes, n, rng), strict=True):
         if most:
-            mine = np.flatnonzero(classes == code)
             found.append(mine[rule(scores[mine], classes[mine], int(most), rng)])
     return np.concatenate(found)
 

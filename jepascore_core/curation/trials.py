@@ -202,7 +202,10 @@ def run_split(
     rows = _taking_part(images, keep)
     _check_images(images, rows)
     train, judged = split(images, rows, seed, share)
-    return np.array([list(_judge(images, train, judged, *step, seed)) for step in _plan(rules, fractions)])
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # fits this small lose most of their time to threads that wait for one another
+        return np.array([list(_judge(images, train, judged, *step, seed)) for step in _plan(rules, fractions)])
 
 
 def summarise(

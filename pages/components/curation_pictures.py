@@ -123,8 +123,7 @@ def _export(choice: Choice, among: Candidates, chosen: Ints, name: str) -> None:
 
 def _packed(choice: Choice, among: Candidates, chosen: Ints, kind: str) -> bytes:
     """The file; called by a click, away from the page's thread."""
-    keys = [among.keys[place] for place in chosen.tolist()]
-    return packs.packed_bytes({choice.run: keys}, kind, rule=choice.rule)
+    return packs.packed_bytes({choice.run: among.keys_at(chosen)}, kind, rule=choice.rule)
 
 
 def _groups(choice: Choice) -> list[Ints]:

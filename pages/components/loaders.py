@@ -542,8 +542,9 @@ def _selected(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     among = _candidates(path, version, by, near)
     chosen = curating.selected(among, rule, share, keep_duplicates=keep_duplicates)
-    left = np.setdiff1d(np.arange(len(among)), chosen, assume_unique=True)
-    kept, out = (rows[np.argsort(among.scores[rows], kind="stable")] for rows in (chosen, left))
+    left = np.ones(len(among), dtype=bool)
+    left[chosen] = False
+    kept, out = (rows[np.argsort(among.scores[rows], kind="stable")] for rows in (chosen, np.flatnonzero(left)))
     return kept, out
 
 
