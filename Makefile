@@ -9,8 +9,9 @@ WORKERS ?= 2
 run: $(VENV)/.app
 	$(BIN)/python -m streamlit run app.py
 
+# one thread each: on two cores, threads of two workers mostly wait for one another
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

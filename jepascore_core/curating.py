@@ -70,6 +70,12 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.index)
 
+    def distinct(self) -> Ints:
+        """Positions of the images that are left when duplicates are out, ascending."""
+        stands = np.zeros(len(self), dtype=bool)
+        stands[self.kept] = True
+        return np.flatnonzero(stands)
+
     def keys_at(self, rows: Ints) -> list[str]:
         """Keys of the images at these positions."""
         return self.ranked.keys_at(self.places[rows])
@@ -220,7 +226,7 @@ def selected(among: Candidates, rule: str, fraction: float, *, seed: int = 0, ke
     Raises:
         RunError: The rule or the fraction is none, or there are no images.
     """
-    rows = np.arange(len(among)) if keep_duplicates else np.unique(among.kept)
+    rows = np.arange(len(among)) if keep_duplicates else among.distinct()
     if not len(rows):
         raise RunError(f"{among.run.label} holds no image with a {among.by} score.")
     try:

@@ -472,7 +472,7 @@ def _probed(domain: Run) -> tuple[Probed | None, str]:
     searched = curating.search(domain)
     among = curating.candidates(domain, "raw", searched)
     named = np.array([name != "" for name in among.class_names], dtype=bool)
-    rows = np.unique(among.kept)
+    rows = among.distinct()
     rows = rows[(among.where[rows] >= 0) & (named[among.classes[rows]] if len(named) else False)][:MOST_PROBED]
     rows = rows[np.isfinite(searched.embeddings[among.where[rows]]).all(axis=1)]
     classes = len(np.unique(among.classes[rows]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compaction, load, precision, runner, scaling_table, speed, theory
+from benchmarks import cluster, compaction, load, precision, runner, scaling_table, speed, theory
 from jepascore_core.datasets import DATASETS
 from jepascore_core.encoders.presets import PRESETS
 from tests.chaos import __main__ as chaos
@@ -48,6 +48,7 @@ def test_links_and_pictures_exist() -> None:
         ("runner_cpu", runner.table),
         ("precision_cpu", precision.table),
         ("compaction", compaction.table),
+        ("cluster", cluster.table),
     ],
 )
 def test_the_speed_tables_are_the_measured_ones(name: str, table: Callable[[list], str]) -> None:

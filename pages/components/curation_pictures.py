@@ -73,7 +73,7 @@ def draw_kept(choice: Choice) -> None:
         if len(places)
     ]
     gallery(rows, key="kept", name="Images kept and left out", card=False, on_pick=pick)
-    copies = 0 if choice.keep_duplicates else len(among) - len(np.unique(among.kept))
+    copies = 0 if choice.keep_duplicates else len(among) - len(among.distinct())
     out = f", {plural(copies, 'duplicate')} among them" if copies else ""
     st.caption(
         f"{count(len(chosen))} of {count(len(among))} images are kept, {RULE_NAMES[rule]} {100 * share:g} % by "
