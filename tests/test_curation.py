@@ -1,6 +1,7 @@
 """Duplicates, choices by score and the probes that judge them: known answers, and what must not be found."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 from typer.testing import CliRunner
 
 from jepascore_core import curating, curation, store
@@ -20,7 +22,7 @@ from jepascore_core.__main__ import app
 from jepascore_core.curation import duplicates, probes, trials
 from jepascore_core.curation.duplicates import find_duplicates
 from jepascore_core.curation.rules import CONTROLS, RULES, choose, kept_count
-from jepascore_core.curation.trials import Images, holm, interval, run_trials, split
+from jepascore_core.curation.trials import Images, holm, interval, run_split, run_trials, split
 from jepascore_core.errors import RunError
 from tests.runs_made import made_run
 
@@ -290,6 +292,16 @@ def test_lost_classes_are_told():
     found = run_trials(made, rules=("top", "stratified"), fractions=(0.1, 0.5), seeds=3)
     assert found.of("top", "knn")[0].classes_lost == 3 and found.of("stratified", "knn")[0].classes_lost == 0
     assert "the highest 10 % (3), 50 % (2)" in curation.losses(found)
+
+
+def test_splits_side_by_side_leave_the_threads_of_others_as_they_were():
+    made, asked = images(120), {"fractions": (0.5,), "rules": ("top",)}
+    alone = [run_split(made, seed, **asked) for seed in range(8)]
+    with threadpool_limits(2, user_api="blas"):
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda seed: run_split(made, seed, **asked), range(8)))
+        assert {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"} == {2}
+    np.testing.assert_array_equal(found, alone)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Choose, fit, judge on held-out images, again with another split: is a choice by score better than a random one?"""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from jepascore_core.curation.probes import PROBES, accuracy, balanced_accuracy
 from jepascore_core.curation.rules import CONTROL_OF, RULES, choose
@@ -25,6 +27,9 @@ CORRELATION = 0.2
 """Of the differences of two splits. For scores that are noise it is 0.15 where a tenth is kept, 0.05 where most is, and
 0.22 at most in simulations like those of the tests: false alarms stay rarer than the nominal rate."""
 ALL = "all"
+_ALONE = threading.Lock()
+"""Held while probes are fitted with one thread each: fits this small lose most of their time to threads that wait for
+one another. The limit is the whole process's, and two that overlap would leave it behind."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,7 +172,9 @@ def run_trials(
     """
     tables = []
     for seed in range(seeds):
-        tables.append(run_split(images, seed, rules=rules, fractions=fractions, share=share, keep=keep_duplicates))
+        tables.append(
+            run_split(images, seed, rules=rules, fractions=fractions, share=share, keep_duplicates=keep_duplicates)
+        )
         if on_progress is not None:
             on_progress(seed + 1, seeds)
     return summarise(images, tables, rules=rules, fractions=fractions, share=share, keep_duplicates=keep_duplicates)
@@ -180,7 +187,7 @@ def run_split(
     rules: Sequence[str] = USUAL_RULES,
     fractions: Sequence[float] = FRACTIONS,
     share: float = HELD_OUT,
-    keep: bool = False,
+    keep_duplicates: bool = False,
 ) -> NDArray[np.float64]:
     """Measure one split; see ``run_trials``.
 
@@ -190,7 +197,7 @@ def run_split(
         rules: Names in ``RULES``.
         fractions: Shares to keep, 0 < fraction < 1.
         share: To hold out, 0..1.
-        keep: Let duplicates take part.
+        keep_duplicates: Let duplicates take part.
 
     Returns:
         For each choice and probe: accuracy, balanced accuracy, images kept, classes lost; (choices, probes, 4).
@@ -199,12 +206,10 @@ def run_split(
         ValueError: There are too few images or classes, or a rule or a fraction is none.
     """
     _check(rules, fractions)
-    rows = _taking_part(images, keep)
+    rows = _taking_part(images, keep_duplicates)
     _check_images(images, rows)
     train, judged = split(images, rows, seed, share)
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # fits this small lose most of their time to threads that wait for one another
+    with _ALONE, threadpool_limits(1, user_api="blas"):
         return np.array([list(_judge(images, train, judged, *step, seed)) for step in _plan(rules, fractions)])
 
 

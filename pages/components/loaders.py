@@ -531,7 +531,7 @@ def _split(
 ) -> NDArray[np.float64]:
     images = _measured_images(path, version, by, near)
     try:
-        return curation.run_split(images, seed, rules=rules, fractions=fractions, keep=keep_duplicates)
+        return curation.run_split(images, seed, rules=rules, fractions=fractions, keep_duplicates=keep_duplicates)
     except ValueError as error:
         raise RunError(str(error)) from error
 
