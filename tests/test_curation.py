@@ -2,7 +2,10 @@
 
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,6 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_info, threadpool_limits
 from typer.testing import CliRunner
 
 from jepascore_core import curating, curation, store
@@ -295,17 +297,21 @@ def test_lost_classes_are_told():
     assert "the highest 10 % (3), 50 % (2)" in curation.losses(found)
 
 
-def test_splits_side_by_side_leave_the_threads_of_others_as_they_were(monkeypatch: pytest.MonkeyPatch):
-    def slow(images, train, judged, rule, fraction, seed):
-        time.sleep(0.02 * (1 + seed))  # the second ends after the first
-        return iter([[0.5, 0.5, 1.0, 0.0]] * 2)
+def test_limits_of_threads_do_not_overlap(monkeypatch: pytest.MonkeyPatch):
+    held: list[int] = []
 
-    monkeypatch.setattr(trials, "_judge", slow)
-    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(2) as pool:
-        first = pool.submit(run_split, images(120), 0)
-        time.sleep(0.1)
-        assert pool.submit(run_split, images(120), 1).result().shape == first.result().shape
-        assert {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"} == {2}
+    @contextmanager
+    def limits(most: int, user_api: str) -> Iterator[None]:
+        held.append(most)
+        time.sleep(0.05)
+        yield
+        assert held == [1], "the one that ends last would leave the other's limit behind"
+        held.clear()
+
+    monkeypatch.setattr(trials, "threadpool_limits", limits)
+    monkeypatch.setattr(trials, "_judge", lambda *_: iter([[0.5, 0.5, 1.0, 0.0]] * 2))
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(partial(run_split, images(120)), range(4)))) == 4
 
 
 @pytest.mark.parametrize(
