@@ -9,9 +9,10 @@ WORKERS ?= 2
 run: $(VENV)/.app
 	$(BIN)/python -m streamlit run app.py
 
-# one thread each: on two cores, threads of two workers mostly wait for one another
+# one thread each: on two cores, threads of two workers mostly wait for one another; files in their order, so that long
+# ones with few tests are not left for the end
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
