@@ -49,7 +49,7 @@ async def measure(browser: Browser, folder: Path, rows: int, repeats: int, log: 
     """Everything about one size."""
     disturbed = busy_percent()
     with serve(folder, log) as server:
-        tab = await new_tab(browser)
+        tab = await new_tab(browser, marks=server.marks)
         await tab.open(server.url)
         names, addresses = await ui_steps.titles(tab.page), await ui_steps.addresses(tab.page)
         await tab.page.context.close()
@@ -58,7 +58,7 @@ async def measure(browser: Browser, folder: Path, rows: int, repeats: int, log: 
     ]  # fmt: skip
     with serve(folder, log) as server:
         memory = [{"when": "started", **server.memory()}]
-        tab = await new_tab(browser)
+        tab = await new_tab(browser, marks=server.marks)
         await tab.open(server.url)
         memory.append({"when": "first page", **server.memory()})
         clicks = []
@@ -85,7 +85,7 @@ async def load(browser: Browser, folder: Path, name: str, address: str, log: Pat
     found: dict[str, Any] = {"page": name}
     with serve(folder, log) as server:
         for state in ("cold", "warm"):
-            tab = await new_tab(browser)
+            tab = await new_tab(browser, marks=server.marks)
             try:
                 found[state] = asdict(await tab.open(f"{server.url}/{path}"))
             except Unsettled as error:
@@ -96,7 +96,7 @@ async def load(browser: Browser, folder: Path, name: str, address: str, log: Pat
 
 async def together_at(browser: Browser, server: Server) -> dict[str, Any]:
     """Several browsers that click at the same moment."""
-    tabs = [await new_tab(browser) for _ in range(BROWSERS)]
+    tabs = [await new_tab(browser, marks=server.marks) for _ in range(BROWSERS)]
     for tab in tabs:
         await tab.open(f"{server.url}/class_extremes")
     seen = await ui_steps.all_at_once(tabs, rounds=2)
@@ -145,7 +145,7 @@ def environment(browser_version: str) -> dict[str, Any]:
         "chromium": browser_version,
         "viewport": VIEWPORT,
         "calm_ms": CALM_MS,
-        "server_time": "from the websocket frame that asks for a run of the script to its script_finished frame",
+        "server_time": "in the server, from a request for a run of the script to its script_finished",
         "versions": {package: version(package) for package in packages},
     }
 

@@ -53,7 +53,7 @@ async def ours(browser: Browser, photos: Path, log: Path) -> dict[str, float]:
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         scored = time.monotonic() - started
         with serve(Path(home), log) as server:
-            tab = await new_tab(browser)
+            tab = await new_tab(browser, marks=server.marks)
             first = await tab.open(f"{server.url}/class_extremes?view=In+order")
             view = await tab.page.locator(".view").element_handle()
             tiles = tab.page.locator(".field .tile:not(.waiting)")

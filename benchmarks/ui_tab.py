@@ -1,9 +1,9 @@
 """A browser's tab that measures what happens in it, for ``benchmarks.ui``.
 
-Two clocks, both the browser's: the page notes when it was clicked and when it was last unfinished (``ui_probe.js``);
-the browser's network log notes when each websocket frame left or arrived. A click's *server time* is the time between
-the frame that asks Streamlit for a run of the script and the frame that says ``script_finished``, added up where one
-click asks for several runs. It holds the queue, the script, and the way of the answer on one machine.
+Two clocks: the page notes when it was clicked and when it was last unfinished (``ui_probe.js``); the server notes when
+it was asked for a run of the script and when it queued ``script_finished`` (``ui_clock.py``). A click's *server time*
+is the time between the two, added up where one click asks for several runs. The browser's network log tells what is
+still under way, and how much is sent.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from playwright.async_api import Browser, ConsoleMessage, Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from benchmarks.ui_clock import Mark, read_marks, spans
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -71,16 +73,20 @@ class Tab:
         page: What playwright drives.
         ready: Selector without which a page is not finished.
         picture: Selector of a gallery's pictures.
+        marks: Where the server's clock writes; None for a server without one.
         errors: Complaints of the console, uncaught exceptions, error messages on the page.
     """
 
     page: Page
     ready: str = "[data-testid=stMain] h1"
     picture: str = ".tile img"
+    marks: Path | None = None
     errors: list[str] = field(default_factory=list)
     _frames: list[tuple[float, str, int]] = field(default_factory=list)  # (s, sent | finished | other, bytes)
     _kinds: dict[str, str] = field(default_factory=dict)  # of resource, by request
     _loaded: list[tuple[str, int]] = field(default_factory=list)  # (kind, bytes)
+    _read: int = 0  # bytes of the marks
+    _session: str | None = None  # the tab's, as the marks call it
 
     async def watch(self) -> None:
         """Follow the network; once, before anything is opened."""
@@ -98,6 +104,7 @@ class Tab:
     async def open(self, address: str) -> Seen:
         """Load a page, and wait until it has settled."""
         self._forget()
+        self._session = None
         await self.page.goto(address, wait_until="commit")
         return self._seen(await self._settle(), opened=True)
 
@@ -131,7 +138,7 @@ class Tab:
             except PlaywrightTimeout as error:
                 why = await self.page.evaluate("window.__probe?.why || 'it keeps changing'")
                 raise Unsettled(f"not settled after {_SETTLE_S:.0f} s: {why}") from error
-            if not _spans(self._frames)[1]:
+            if not _awaited(self._frames):
                 break
             if time.monotonic() > deadline:
                 self._forget()
@@ -143,18 +150,28 @@ class Tab:
     def _forget(self) -> None:
         self._frames.clear()
         self._loaded.clear()
+        self._marks()
+
+    def _marks(self) -> list[Mark]:
+        """What the server has noted since one last asked."""
+        if self.marks is None:
+            return []
+        found, self._read = read_marks(self.marks, self._read)
+        return found
 
     def _seen(self, read: dict[str, Any], *, opened: bool = False) -> Seen:
-        marks = {name: ms / 1000 for name, ms in read["marks"].items() if ms is not None} if opened else {}
-        spans, _ = _spans(self._frames)
+        stages = {name: ms / 1000 for name, ms in read["marks"].items() if ms is not None} if opened else {}
+        marks = self._marks()
+        self._session = self._session or (marks[-1][1] if marks else None)
+        spent = spans(marks, self._session)
         program = sum(size for kind, size in self._loaded if kind in _PROGRAM)
         return Seen(
-            server_s=sum(spans) if spans else None,
-            settled_s=marks["settled"] if opened else (read["busy"] - (read["begin"] or read["busy"])) / 1000,
+            server_s=sum(spent) if spent else None,
+            settled_s=stages["settled"] if opened else (read["busy"] - (read["begin"] or read["busy"])) / 1000,
             view_bytes=sum(size for _, kind, size in self._frames if kind != "sent")
             + sum(size for kind, size in self._loaded if kind not in _PROGRAM),
             program_bytes=program,
-            marks=marks,
+            marks=stages,
         )
 
     def _frame(self, event: dict[str, Any], *, sent: bool) -> None:
@@ -174,10 +191,12 @@ class Tab:
             self.errors.append(message.text)
 
 
-async def new_tab(browser: Browser, ready: str = Tab.ready, picture: str = Tab.picture) -> Tab:
+async def new_tab(
+    browser: Browser, ready: str = Tab.ready, picture: str = Tab.picture, marks: Path | None = None
+) -> Tab:
     """A tab in a fresh context: nothing cached, nothing selected; see ``Tab``."""
     context = await browser.new_context(viewport={"width": VIEWPORT[0], "height": VIEWPORT[1]})
-    tab = Tab(await context.new_page(), ready, picture)
+    tab = Tab(await context.new_page(), ready, picture, marks)
     await tab.watch()
     return tab
 
@@ -195,13 +214,9 @@ def _kind(raw: bytes, *, sent: bool) -> str:
     return "finished" if ended and not again else "other"
 
 
-def _spans(frames: list[tuple[float, str, int]]) -> tuple[list[float], bool]:
-    """Seconds of each run of the script, from asking for it to its end; and whether one is still awaited."""
-    spans, since = [], None
-    for moment, kind, _ in sorted(frames):
-        if kind == "sent" and since is None:
-            since = moment
-        elif kind == "finished" and since is not None:
-            spans.append(moment - since)
-            since = None
-    return spans, since is not None
+def _awaited(frames: list[tuple[float, str, int]]) -> bool:
+    """Whether a run of the script was asked for that has not ended."""
+    awaited = False
+    for _, kind, _ in sorted(frames):
+        awaited = kind == "sent" or (awaited and kind != "finished")
+    return awaited
