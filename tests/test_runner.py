@@ -32,10 +32,10 @@ from jepascore_core.runner.planning import default_batch_size
 from jepascore_core.runner.precision import Ladder
 from jepascore_core.runner.reading import Loaded, read_ahead
 from jepascore_core.runner.scoring import BatchScorer
-from jepascore_core.runner.views import draw_view
 from jepascore_core.score import jepa_score, views_score
 from jepascore_core.store import part_writer, parts
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
+from jepascore_core.view_policy import draw_view
 from tests.children import assert_same_rows, context
 from tests.helpers_encoders import tiny_vit
 from tests.tiny import SIDE, D, TinyDataset, jpeg, tiny_encoder, tiny_transform, tiny_work

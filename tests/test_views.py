@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 
 from jepascore_core import store, views
 from jepascore_core.runner import Hooks, score_work
-from jepascore_core.runner.views import POLICY
 from jepascore_core.score import jepa_score, views_score
+from jepascore_core.view_policy import POLICY
 from jepascore_core.views_plots import ranking_plot, settling_plot
 from tests.tiny import TinyDataset, tiny_work
 

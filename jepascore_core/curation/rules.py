@@ -98,7 +98,9 @@ def kept_count(n: int, fraction: float) -> int:
 
 def _order(scores: Scores, rng: np.random.Generator) -> Ints:
     """Positions by ascending score, equal ones at random: their order in a dataset is often that of its classes."""
-    return np.lexsort((rng.permutation(len(scores)), scores))
+    shuffled = np.empty(len(scores), np.int64)
+    shuffled[rng.permutation(len(scores))] = np.arange(len(scores))
+    return shuffled[np.argsort(scores[shuffled], kind="stable")]
 
 
 def _per_class(rule: Rule, scores: Scores, classes: Ints, n: int, rng: np.random.Generator) -> Ints:

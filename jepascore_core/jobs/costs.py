@@ -1,6 +1,8 @@
 """Costs of runs, measured in processes of their own, one after the other, and never beside a run."""
 
 import contextlib
+import ctypes
+import functools
 import os
 import signal
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from jepascore_core.errors import RunError
 from jepascore_core.files import read_json
 from jepascore_core.jobs.children import alive, at_work, command_line, mark, reap, start_child
 from jepascore_core.jobs.job_file import last_words, read_jobs
-from jepascore_core.locks import holder_of
+from jepascore_core.locks import device_lock, holder_of
 from jepascore_core.store.costs import FOLDER, Cost, cost_file, read_cost
 from jepascore_core.store.request import RunRequest
 from jepascore_core.store.runs import runs_home
@@ -124,11 +126,32 @@ def _holder(device: str, home: Path) -> str:
     Raises:
         RunError: There is no such device.
     """
-    from jepascore_core.devices import lock_of, resolve_device  # with torch, which a list of jobs does without
-
-    holder = holder_of(lock_of(resolve_device(device)))
+    holder = holder_of(_lock(device))
     loading = any(job.active for job in read_jobs(home, {}))
     return holder or ("a run that begins" if loading else "")
+
+
+def _lock(device: str) -> Path:
+    """Lock of a device; torch, which takes seconds to load, is asked only where there may be a GPU.
+
+    Raises:
+        RunError: There is no such device.
+    """
+    if device == "cpu" or (device == "auto" and not _gpu_driver()):
+        return device_lock("cpu")
+    from jepascore_core.devices import lock_of, resolve_device
+
+    return lock_of(resolve_device(device))
+
+
+@functools.cache
+def _gpu_driver() -> bool:
+    """Whether a driver is installed without which torch finds no GPU: NVIDIA's or AMD's."""
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(library)
+            return True
+    return Path("/dev/kfd").exists()
 
 
 def _start(request: RunRequest, path: Path) -> None:

@@ -233,11 +233,24 @@ def _shape(apart: Floats, freedom: int) -> _Shape:
     )
 
 
+def class_sums(z: Features, codes: NDArray[np.int64], classes: int) -> Floats:
+    """Sum of the rows (N, D) of each class, (C, D).
+
+    Args:
+        z: (N, D).
+        codes: Class of each row, 0..C−1, (N,).
+        classes: C.
+    """
+    from scipy.sparse import csr_array  # takes a while to import
+
+    member = csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(classes, len(codes)))
+    return np.asarray(member @ z)
+
+
 def _class_means(z: Features, classes: Classes) -> tuple[Floats, NDArray[np.int64], str]:
     """Mean of each class (C, D), the class of each row (N,), and what must be said of it."""
     names, codes = np.unique(classes.astype(str), return_inverse=True)
-    sums = np.zeros((len(names), z.shape[1]))
-    np.add.at(sums, codes, z)
+    sums = class_sums(z, codes, len(names))
     sizes = np.bincount(codes, minlength=len(names))
     few = int((sizes < 2).sum())
     told = f"{count(few)} of {count(len(names))} classes have a single row to be fitted to." if few else ""

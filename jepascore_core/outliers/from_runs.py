@@ -4,13 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.naming import distinct_names, encoder_name
 from jepascore_core.outliers.fitting import MOST_ROWS
 from jepascore_core.outliers.rows import OutlierError, Rows, identities_of, make_rows, sampled
 from jepascore_core.store import Run, encoder_of
-from jepascore_core.store.database import query_arrow
+from jepascore_core.store.columns import PartsChangedError, of_parts
+from jepascore_core.store.reading import Reading, from_reading
+
+_WIDE = ("sphere_term", "singular_values", "embedding")
 
 
 def rows_of(run: Run, *, name: str | None = None, most: int | None = MOST_ROWS, seed: int = 0) -> Rows:
@@ -30,32 +34,7 @@ def rows_of(run: Run, *, name: str | None = None, most: int | None = MOST_ROWS, 
         OutlierError: Its rows are of several lengths D.
     """
     run.check()
-    narrow = query_arrow(
-        run.path,
-        """SELECT index, "key", coalesce(class_name, '') AS class_name, jepa_score, sphere_term
-        FROM rows WHERE jepa_score IS NOT NULL ORDER BY index""",
-    )
-    keys = np.array(narrow["key"].to_pylist(), dtype=object)
-    kept = sampled(identities_of(dataset_of(run), keys), len(keys) if most is None else most, seed)
-    table = narrow.take(pa.array(kept))
-    index = table["index"].to_numpy()
-    terms = table["sphere_term"].to_numpy().astype(np.float64)
-    spectra, embeddings = (_lists(run, name_, index, len(keys)) for name_ in ("singular_values", "embedding"))
-    return make_rows(
-        run.name if name is None else name,
-        scores=table["jepa_score"].to_numpy().astype(np.float64),
-        keys=keys[kept],
-        dataset=dataset_of(run),
-        class_names=table["class_name"].to_pylist(),
-        embeddings=embeddings,
-        spectra=spectra,
-        sphere_terms=terms if np.isfinite(terms).any() else None,
-        index=index,
-        null_dim=int(run.meta["encoder"]["null_dim"]),
-        views=int(run.meta.get("views") or 1),
-        encoder=" ".join(encoder_of(run)),
-        total=len(keys),
-    )
+    return from_reading(run.path, lambda held: _rows(run, held, run.name if name is None else name, most, seed))
 
 
 def rows_of_runs(inside: Run, others: Sequence[Run], *, most: int = MOST_ROWS, seed: int = 0) -> list[Rows]:
@@ -109,24 +88,67 @@ def dataset_of(run: Run) -> str:
     return str(dataset.get("fingerprint") or dataset["id"])
 
 
-def _lists(run: Run, column: str, index: NDArray[np.int64], total: int) -> NDArray[np.float32] | None:
-    """A column of lists as an array, (N, D) in the order of ``index``; NaN in rows without one, None without any.
+def _rows(run: Run, held: Reading, name: str, most: int | None, seed: int) -> Rows:
+    """Rows of a run that is being read; see ``rows_of``."""
+    keys = np.array(held.keys.to_pylist(), dtype=object)
+    identities = identities_of(dataset_of(run), keys)
+    kept = np.arange(len(keys)) if most is None else sampled(identities, most, seed)
+    kept = kept[np.argsort(held.index[kept], kind="stable")]
+    table = _wide(run, held, kept)
+    terms = table["sphere_term"].to_numpy().astype(np.float64)
+    spectra, embeddings = (_lists(run, table[column]) for column in ("singular_values", "embedding"))
+    return make_rows(
+        name,
+        scores=held.stored.to_numpy()[kept],
+        keys=keys[kept],
+        dataset=dataset_of(run),
+        class_names=[held.class_names[code] for code in held.class_codes[kept].tolist()],
+        embeddings=embeddings,
+        spectra=spectra,
+        sphere_terms=terms if np.isfinite(terms).any() else None,
+        index=held.index[kept],
+        null_dim=int(run.meta["encoder"]["null_dim"]),
+        views=int(run.meta.get("views") or 1),
+        encoder=" ".join(encoder_of(run)),
+        total=len(keys),
+    )
+
+
+def _wide(run: Run, held: Reading, kept: NDArray[np.int64]) -> pa.Table:
+    """The wide columns of some rows of a reading, in their order.
+
+    Raises:
+        PartsChangedError: A part of the reading is gone, or proves damaged.
+    """
+    wanted = pa.array(held.index[kept])
+
+    def some(rows: pa.Table) -> pa.Table:
+        return rows.filter(pc.is_in(rows["index"], value_set=wanted))
+
+    made = of_parts(held.paths_of(kept), ("index", *_WIDE), some)
+    if any(found is None for found in made):
+        raise PartsChangedError(f"A part of {run.name} is damaged.")
+    tables = [table for found in made for table in found or []]
+    empty = pa.table({"index": wanted[:0]} | {column: pa.nulls(0) for column in _WIDE})
+    whole = pa.concat_tables(tables) if tables else empty
+    order = np.argsort(whole["index"].to_numpy(), kind="stable")
+    return whole.take(pa.array(order))
+
+
+def _lists(run: Run, column: pa.ChunkedArray) -> NDArray[np.float32] | None:
+    """A column of lists as an array, (N, D); NaN in rows without one, None without any.
 
     Raises:
         OutlierError: The lists are of several lengths.
     """
-    where, values = f"jepa_score IS NOT NULL AND {column} IS NOT NULL", {}
-    if len(index) < total:
-        where, values = f"{where} AND index IN (SELECT unnest($wanted::BIGINT[]))", {"wanted": index.tolist()}
-    table = query_arrow(run.path, f"SELECT index, {column} FROM rows WHERE {where}", **values)
-    lengths = set(np.unique(pa.compute.list_value_length(table[column]).to_numpy()).tolist()) - {0}
+    if pa.types.is_null(column.type):
+        return None
+    sizes = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    lengths = set(np.unique(sizes).tolist()) - {0}
     if not lengths:
         return None
     if len(lengths) > 1:
         raise OutlierError(f"The rows of {run.name} hold lists of {min(lengths)} to {max(lengths)} numbers.")
-    dim = int(lengths.pop())
-    found = np.full((len(index), dim), np.nan, np.float32)
-    table = table.filter(pa.compute.equal(pa.compute.list_value_length(table[column]), dim))
-    flat = table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-    found[np.searchsorted(index, table["index"].to_numpy())] = flat
+    found = np.full((len(column), dim := int(lengths.pop())), np.nan, np.float32)
+    found[sizes == dim] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
     return found

@@ -11,11 +11,11 @@ from jepascore_core.errors import DatasetError
 from jepascore_core.files import storable
 from jepascore_core.jacobian import path_of
 from jepascore_core.runner.precision import ladder_of
-from jepascore_core.runner.views import POLICY
 from jepascore_core.score import EPS
 from jepascore_core.store.parts import FORMAT_VERSION
 from jepascore_core.store.request import RunRequest, absolute_id, run_name
 from jepascore_core.versions import versions
+from jepascore_core.view_policy import POLICY
 
 _CPU_JACOBIAN = 1 << 27  # D·P of one batch: 0.5 GB in float32 if it were held whole
 _ACCELERATOR_JACOBIAN = 1 << 31

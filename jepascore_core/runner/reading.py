@@ -18,7 +18,7 @@ from torch import Tensor
 from jepascore_core.datasets.base import Dataset, Item
 from jepascore_core.datasets.images import shared_room
 from jepascore_core.errors import DatasetGone, ImageError, lacks_memory
-from jepascore_core.runner.views import draw_view
+from jepascore_core.view_policy import draw_view
 
 _MAX_WORKERS = 16
 _READERS_NICENESS = 15

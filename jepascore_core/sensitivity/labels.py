@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jepascore_core.outliers import OutlierError, Rows
-from jepascore_core.outliers.baselines import unit
+from jepascore_core.outliers.baselines import class_sums, unit
 from jepascore_core.outliers.methods import eq5
 from jepascore_core.outliers.metrics import Interval, placements
 from jepascore_core.outliers.rows import folds_of, mixed
@@ -203,8 +203,7 @@ def _own_mean(rows: Rows, folds: Labels) -> Judge:
         values, classes = np.full(len(z), np.nan), int(given.max()) + 1
         for fold in np.unique(folds):
             mine, fit = folds == fold, folds != fold
-            sums = np.zeros((classes, z.shape[1]))
-            np.add.at(sums, given[fit], z[fit])
+            sums = class_sums(z[fit], given[fit], classes)
             with np.errstate(invalid="ignore"):
                 means = sums / np.linalg.norm(sums, axis=1, keepdims=True)  # NaN of a class without a row
             values[mine] = (z[mine] * means[given[mine]]).sum(1)

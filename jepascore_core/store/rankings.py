@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.store import parts
-from jepascore_core.store.columns import PartsChangedError, patiently
 from jepascore_core.store.database import query_arrow
-from jepascore_core.store.reading import Reading, known_reading, reading
+from jepascore_core.store.reading import Reading, from_reading, known_reading
 from jepascore_core.store.release import release
 from jepascore_core.store.rule import ScoreRule
 from jepascore_core.store.runs import Run
@@ -252,26 +251,12 @@ _making = threading.Lock()
 def _made(run: Run, rule: ScoreRule) -> Ranking:
     """Put a run in the order of a rule, and remember that."""
     stamp = parts.stamp(run.path)
-    made = patiently(lambda: _attempt(run, rule))
+    made = from_reading(run.path, lambda known: _ranking(known, score_values(run, rule, known)))
     release()
     ours = run.path.absolute()
     shelf.drop(lambda name, of: name[:2] == ("ranking", ours) and of != stamp)
     shelf.put(name_of("ranking", run.path, rule), stamp, made, made.held())
     return made
-
-
-def _attempt(run: Run, rule: ScoreRule) -> Ranking:
-    """Read and sort, unless the parts change meanwhile.
-
-    Raises:
-        PartsChangedError: They do; what was read of them is forgotten.
-    """
-    known = reading(run.path)
-    try:
-        return _ranking(known, score_values(run, rule, known))
-    except PartsChangedError:
-        shelf.drop(lambda name, _: name == name_of("reading", run.path))
-        raise
 
 
 def parts_of(run: Run, index: Sequence[int]) -> list[Path] | None:

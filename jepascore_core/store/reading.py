@@ -5,10 +5,11 @@ run, only those are read.
 """
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jepascore_core.store import parts
-from jepascore_core.store.columns import of_parts, patiently
+from jepascore_core.store.columns import PartsChangedError, of_parts, patiently
 from jepascore_core.store.parts import PartFile
 from jepascore_core.store.shelf import Held, held_by, name_of, shelf
+
+_Made = TypeVar("_Made")
 
 _COLUMNS = ("index", "key", "label", "class_name", "jepa_score", "score_error")
 
@@ -99,6 +102,30 @@ def reading(folder: Path) -> Reading:
         held = patiently(lambda: _read(folder, shelf.last(name)))
         shelf.put(name, stamp, held, held.held(), dear=True)
     return held
+
+
+def from_reading(folder: Path, make: Callable[[Reading], _Made]) -> _Made:
+    """Make something of a run's reading and its parts, again as long as parts come and go meanwhile.
+
+    Args:
+        folder: The run's folder.
+        make: Gets the reading; raises ``PartsChangedError`` where a part of it is gone, or proves damaged.
+
+    Returns:
+        What it made.
+
+    Raises:
+        RunError: The run cannot be read.
+    """
+
+    def attempt() -> _Made:
+        try:
+            return make(reading(folder))
+        except PartsChangedError:
+            shelf.drop(lambda name, _: name == name_of("reading", folder))
+            raise
+
+    return patiently(attempt)
 
 
 def known_reading(folder: Path) -> Reading | None:

@@ -240,15 +240,12 @@ def trials(
     on_progress: Callable[[int, int], None],
 ) -> Trials:
     """What choosing by a score is worth; see ``curating.measure``. Splits are kept one by one."""
-    among = str(run.path), version(run), by, near
-    asked = tuple(rules), tuple(fractions)
+    asked = str(run.path), version(run), by, near, tuple(rules), tuple(fractions), keep_duplicates
     tables = []
     for seed in range(seeds):
         on_progress(seed, seeds)
-        tables.append(_split(*among, *asked, keep_duplicates, seed))
-    return curation.summarise(
-        _measured_images(*among), tables, rules=rules, fractions=fractions, keep_duplicates=keep_duplicates
-    )
+        tables.append(_split(*asked, seed))
+    return _trials(*asked, seeds, tables)
 
 
 def selected(
@@ -421,19 +418,23 @@ def _doses(
     return pd.DataFrame(facts.dose_facts(found)), left_out
 
 
+@st.cache_resource(max_entries=2, show_spinner="Reading embeddings and spectra…")
+def _sensitivity_rows(path: str, version: str) -> Rows:
+    return rows_of(store.open_run(Path(path)), most=experiments.MOST_ROWS)
+
+
 @st.cache_data(max_entries=32, show_spinner="Leaving each class out in turn…")
 def _left_out_classes(
     path: str, version: str, methods: tuple[str, ...]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str], tuple[str, ...]]:
-    rows = rows_of(store.open_run(Path(path)), most=experiments.MOST_ROWS)
+    rows = _sensitivity_rows(path, version)
     found = sensitivity.leave_one_out(rows, wanted=[method_named(name) for name in methods])
     return pd.DataFrame(facts.class_facts(found)), pd.DataFrame(facts.macro_facts(found)), found.left_out, found.notes
 
 
 @st.cache_data(max_entries=32, show_spinner="Shuffling labels…")
 def _label_noise(path: str, version: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    rows = rows_of(store.open_run(Path(path)), most=experiments.MOST_ROWS)
-    found, left_out = sensitivity.label_noise(rows)
+    found, left_out = sensitivity.label_noise(_sensitivity_rows(path, version))
     return pd.DataFrame(facts.label_facts(found)), left_out
 
 
@@ -508,7 +509,7 @@ def _searched(path: str, version: str, near: float | None) -> Searched:
     return curating.search(store.open_run(Path(path)), near=near)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading scores…")
+@st.cache_resource(max_entries=2, show_spinner="Reading scores…")
 def _candidates(path: str, version: str, by: str, near: float | None) -> Candidates:
     return curating.candidates(store.open_run(Path(path)), by, _searched(path, version, near))
 
@@ -536,7 +537,23 @@ def _split(
         raise RunError(str(error)) from error
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _trials(
+    path: str,
+    version: str,
+    by: str,
+    near: float | None,
+    rules: tuple[str, ...],
+    fractions: tuple[float, ...],
+    keep_duplicates: bool,
+    seeds: int,
+    _tables: list[NDArray[np.float64]],
+) -> Trials:
+    images = _measured_images(path, version, by, near)
+    return curation.summarise(images, _tables, rules=rules, fractions=fractions, keep_duplicates=keep_duplicates)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
 def _selected(
     path: str, version: str, by: str, near: float | None, rule: str, share: float, keep_duplicates: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

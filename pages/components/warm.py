@@ -9,7 +9,7 @@ from pages import components
 
 FIRST_PAGE_S = 1.0  # the page that is being drawn goes first
 _BREATH_S = 0.02  # between two imports, for the threads that draw
-_LATER = ("jepascore_core.encoders", "jepascore_core.runner.views")  # which come with torch
+_LATER = ("sklearn.decomposition", "jepascore_core.encoders")  # the last one comes with torch
 
 _begun = threading.Lock()
 

@@ -4,6 +4,7 @@ import streamlit as st
 
 from jepascore_core import jobs
 from jepascore_core.allowed import read_only as _read_only
+from jepascore_core.view_policy import POLICY, POLICY_WORDS
 from pages.components import live
 from pages.components.guard import card
 from pages.components.text import md, public_md
@@ -42,8 +43,6 @@ def what_it_is_not() -> None:
 
 def policy(name: str | None = None) -> str:
     """A policy of augmented views, by name and in words, Markdown; None is the one that new runs take."""
-    from jepascore_core.runner.views import POLICY, POLICY_WORDS  # comes with torch
-
     known = {POLICY: POLICY_WORDS}
     name = name or POLICY
     return f"*{md(name)}*" + (f": {known[name]}" if name in known else "")
