@@ -46,7 +46,6 @@ class Candidates:
     Attributes:
         run: The run.
         by: Name of the score, of ``SCORES``.
-        index: Number of each in the run, (N,).
         ranked: The run's ranking by that score, or by the raw one for ``brightness``.
         places: Place of each in it, (N,).
         classes: 0..C−1, (N,).
@@ -58,7 +57,6 @@ class Candidates:
 
     run: Run
     by: str
-    index: Ints = field(repr=False)
     ranked: Ranking = field(repr=False)
     places: Ints = field(repr=False)
     classes: Ints = field(repr=False)
@@ -68,7 +66,7 @@ class Candidates:
     where: Ints = field(repr=False)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.places)
 
     def distinct(self) -> Ints:
         """Positions of the images that are left when duplicates are out, ascending."""
@@ -130,7 +128,7 @@ def candidates(run: Run, by: str, searched: Searched) -> Candidates:
     index = ranked.index[order]
     where = _positions(searched.index, index)
     return Candidates(
-        run=run, by=by, index=index, ranked=ranked, places=order,
+        run=run, by=by, ranked=ranked, places=order,
         classes=ranked.codes_at(order).astype(np.int64), class_names=ranked.class_names, scores=scores,
         kept=_kept(searched, index, where), where=where,
     )  # fmt: skip

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from jepascore_core.naming import distinct_names, encoder_name
 from jepascore_core.outliers.fitting import MOST_ROWS
-from jepascore_core.outliers.rows import OutlierError, Rows, identities_of, make_rows, sampled
+from jepascore_core.outliers.rows import Identities, OutlierError, Rows, identities_of, make_rows, sampled
 from jepascore_core.store import Run, encoder_of
 from jepascore_core.store.columns import PartsChangedError, of_parts
 from jepascore_core.store.reading import Reading, from_reading
 
 _WIDE = ("sphere_term", "singular_values", "embedding")
+_AT_ONCE = 1 << 16  # keys
 
 
 def rows_of(run: Run, *, name: str | None = None, most: int | None = MOST_ROWS, seed: int = 0) -> Rows:
@@ -90,9 +91,7 @@ def dataset_of(run: Run) -> str:
 
 def _rows(run: Run, held: Reading, name: str, most: int | None, seed: int) -> Rows:
     """Rows of a run that is being read; see ``rows_of``."""
-    keys = np.array(held.keys.to_pylist(), dtype=object)
-    identities = identities_of(dataset_of(run), keys)
-    kept = np.arange(len(keys)) if most is None else sampled(identities, most, seed)
+    kept = np.arange(len(held)) if most is None else sampled(_identities(run, held), most, seed)
     kept = kept[np.argsort(held.index[kept], kind="stable")]
     table = _wide(run, held, kept)
     terms = table["sphere_term"].to_numpy().astype(np.float64)
@@ -100,7 +99,7 @@ def _rows(run: Run, held: Reading, name: str, most: int | None, seed: int) -> Ro
     return make_rows(
         name,
         scores=held.stored.to_numpy()[kept],
-        keys=keys[kept],
+        keys=np.array(held.keys.take(pa.array(kept)).to_pylist(), dtype=object),
         dataset=dataset_of(run),
         class_names=[held.class_names[code] for code in held.class_codes[kept].tolist()],
         embeddings=embeddings,
@@ -110,8 +109,15 @@ def _rows(run: Run, held: Reading, name: str, most: int | None, seed: int) -> Ro
         null_dim=int(run.meta["encoder"]["null_dim"]),
         views=int(run.meta.get("views") or 1),
         encoder=" ".join(encoder_of(run)),
-        total=len(keys),
+        total=len(held),
     )
+
+
+def _identities(run: Run, held: Reading) -> Identities:
+    """Which image each row of a reading is; not all keys at once, which as text take ten times as much memory."""
+    pieces = [held.keys.slice(start, _AT_ONCE) for start in range(0, len(held), _AT_ONCE)]
+    found = [identities_of(dataset_of(run), np.array(piece.to_pylist(), dtype=object)) for piece in pieces]
+    return np.concatenate(found) if found else np.zeros(0, np.uint64)
 
 
 def _wide(run: Run, held: Reading, kept: NDArray[np.int64]) -> pa.Table:

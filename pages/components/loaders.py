@@ -553,7 +553,7 @@ def _trials(
     return curation.summarise(images, _tables, rules=rules, fractions=fractions, keep_duplicates=keep_duplicates)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@st.cache_resource(max_entries=2, show_spinner=False)
 def _selected(
     path: str, version: str, by: str, near: float | None, rule: str, share: float, keep_duplicates: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,5 +1,6 @@
 """Import in the background what the other pages need, so that a first visit to one does not wait for it."""
 
+import contextlib
 import importlib
 import pkgutil
 import threading
@@ -7,26 +8,26 @@ import time
 
 from pages import components
 
-FIRST_PAGE_S = 1.0  # the page that is being drawn goes first
-_BREATH_S = 0.02  # between two imports, for the threads that draw
+QUIET_S = 1.0  # since a page was drawn: an import holds up whoever clicks meanwhile
 _LATER = ("sklearn.decomposition", "jepascore_core.encoders")  # the last one comes with torch
 
 _begun = threading.Lock()
+_drawn_s = 0.0  # when a page was drawn last
 
 
 def warm() -> None:
-    """Begin, once in the server's life; returns at once."""
+    """Begin, once in the server's life, and go on when no page is drawn for a moment; returns at once."""
+    global _drawn_s
+    _drawn_s = time.monotonic()
     if _begun.acquire(blocking=False):
         threading.Thread(target=_import_all, name="warm", daemon=True).start()
 
 
 def _import_all() -> None:
     """Import one module after the other; one that fails will say so to the page that needs it."""
-    time.sleep(FIRST_PAGE_S)
     names = [f"{components.__name__}.{found.name}" for found in pkgutil.iter_modules(components.__path__)]
     for name in (*names, *_LATER):
-        try:
+        while (left_s := _drawn_s + QUIET_S - time.monotonic()) > 0:
+            time.sleep(left_s)
+        with contextlib.suppress(Exception):
             importlib.import_module(name)
-        except Exception:
-            continue
-        time.sleep(_BREATH_S)
