@@ -5,15 +5,15 @@
 trains what is not yet in ``--work`` (hours on two CPU cores; stopped, the same command resumes), judges both encoders
 and the untrained network on classes that no training step has seen and on other sets of images, and writes
 ``benchmarks/results/jepa_small.json``, the figures beside the card and the tables between the card's marks.
-``--probe`` runs the short trainings that chose the settings instead, and writes ``jepa_small_probes.json``. The file of
-images has columns ``image`` (bytes) and ``label``; 64 px.
+``--probe`` runs the short trainings that chose the settings instead, and writes ``jepa_small_probes.json`` and their
+table. The file of images has columns ``image`` (bytes) and ``label``; 64 px.
 """
 
 import argparse
 import json
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,9 @@ def shape_of(embeddings: Tensor) -> dict[str, Any]:
 
 def probe(dataset: Dataset, judged: Judged, work: Path) -> None:
     """Train briefly with each setting, and write what came of it."""
-    pixels, rows = inputs(judged.images), []
+    pixels = inputs(judged.images)
+    right: dict[str, np.ndarray] = {}
+    rows: list[dict[str, Any]] = []
     for name, changes in PROBES.items():
         config = replace(SETTINGS, **{**PROBE, **changes})
         path = work / "probes" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.safetensors"
@@ -135,15 +137,57 @@ def probe(dataset: Dataset, judged: Judged, work: Path) -> None:
             train(config, out=path, dataset=dataset)
         record = json.loads(path.with_name(f"{path.stem}.training.json").read_text())
         embeddings = embed_all(path, pixels)
+        right[name] = judged.knn_right(embeddings)
         found = shape_of(embeddings)
-        facts = {key: found[key] for key in ("within_factor_4", "effective_rank_share")}
-        rows.append(
-            {"probe": name, "knn": float(judged.knn_right(embeddings).mean()), "seconds": record["elapsed_s"]} | facts
-        )
+        facts = {key: found[key] for key in ("within_factor_4", "effective_rank_share", "projections")}
+        rows.append({"probe": name, "knn": float(right[name].mean()), "seconds": record["elapsed_s"]} | facts)
         print(rows[-1], flush=True)
+    chosen = next(iter(PROBES))
+    for row in rows:
+        name = row["probe"]
+        row["knn_beyond"] = {} if name == chosen else beyond(right[name], {chosen: right[chosen]})
     (RESULTS / "jepa_small_probes.json").write_text(
         json.dumps({"settings": asdict(SETTINGS) | PROBE, "rows": rows}, indent=1) + "\n"
     )
+    write_between("probes", probes_table(rows))
+
+
+def points(row: dict[str, Any], other: str) -> str:
+    """By how many points an accuracy exceeds another, with its interval."""
+    if (found := row["knn_beyond"].get(other)) is None:
+        return "–"
+    return "{:+.1f} ({:+.1f} … {:+.1f}) points".format(*(100 * value for value in found.values()))
+
+
+def probes_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What the short trainings reached, in Markdown."""
+    chosen = rows[0]["probe"]
+    lines = [
+        f"| {PROBE['steps']} steps | eigenvalues within 4 × of their median | effective rank / D | excess kurtosis"
+        f" | k-NN accuracy | above “{chosen}” | time |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['probe']} | {row['within_factor_4']:.0%} | {row['effective_rank_share']:.0%}"
+            f" | {row['projections']['excess_kurtosis']:+.2f} | {row['knn']:.1%} | {points(row, chosen)}"
+            f" | {row['seconds'] / rows[0]['seconds']:.1f} × |"
+        )
+    return typographic("\n".join(lines))
+
+
+def typographic(table: str) -> str:
+    """A table with minus signs."""
+    return table.replace(" -", " −").replace("(-", "(−")
+
+
+def write_between(name: str, table: str) -> None:
+    """Put a table between the card's marks of that name, and print it."""
+    marks = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL)
+    if CARD.exists():
+        text = CARD.read_text(encoding="utf-8")
+        CARD.write_text(marks.sub(lambda _: f"\n{table}\n\n", text), encoding="utf-8")
+    print(table)
 
 
 def judge(
@@ -207,12 +251,6 @@ def beyond(right: np.ndarray, others: dict[str, np.ndarray]) -> dict[str, dict[s
 
 def tables(numbers: dict[str, Any]) -> str:
     """The card's tables in Markdown."""
-
-    def points(row: dict[str, Any], other: str) -> str:
-        if (found := row["knn_beyond"].get(other)) is None:
-            return "–"
-        return "{:+.1f} ({:+.1f} … {:+.1f}) points".format(*(100 * value for value in found.values()))
-
     encoders, knn = numbers["encoders"], numbers["knn_pixels"]
     lines = [
         "| encoder | eigenvalues within 4 × of their median | effective rank / D | projections: KS, excess kurtosis"
@@ -248,7 +286,7 @@ def tables(numbers: dict[str, Any]) -> str:
         f"Rank correlation of {TRAINED}'s score within the held-out photos with brightness {within['brightness']:.2f}, "
         f"with total variation {within['total variation']:.2f}.",
     ]
-    return "\n".join(lines).replace(" -", " −").replace("(-", "(−")
+    return typographic("\n".join(lines))
 
 
 def standard_projections(embeddings: Tensor) -> np.ndarray:
@@ -332,11 +370,7 @@ def main() -> None:
     }
     (RESULTS / "jepa_small.json").write_text(json.dumps(numbers, indent=1) + "\n")
     draw(options.work, numbers, by_set, embeddings)
-    marks = re.compile(r"(?<=<!-- numbers -->\n).*?(?=<!-- end of numbers -->)", re.DOTALL)
-    if CARD.exists():
-        text = CARD.read_text(encoding="utf-8")
-        CARD.write_text(marks.sub(lambda _: f"\n{tables(numbers)}\n\n", text), encoding="utf-8")
-    print(tables(numbers))
+    write_between("numbers", tables(numbers))
 
 
 if __name__ == "__main__":

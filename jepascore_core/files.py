@@ -3,12 +3,19 @@
 import contextlib
 import json
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 TEMPORARY = ".tmp"  # suffix of a file that is still being written; its name also begins with a dot
+
+_Read = TypeVar("_Read")
+
+_SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system
+_MOST_REMEMBERED = 10_000  # files
+_remembered: dict[tuple[Path, Callable[[Path], Any]], tuple[tuple[int, int, int], Any]] = {}
 
 
 @contextlib.contextmanager
@@ -48,6 +55,37 @@ def write_json(path: Path, data: dict[str, Any], *, durable: bool = True) -> Non
     """Replace a JSON file in one step; a reader sees the old or the new one."""
     with written_aside(path, durable=durable) as aside:
         aside.write_text(json.dumps(data, indent=1, allow_nan=False), encoding="utf-8")
+
+
+def remembered(path: Path, read: Callable[[Path], _Read]) -> _Read:
+    """What was read from a file, until the file is another one: a page asks for hundreds of them at each click.
+
+    Args:
+        path: The file.
+        read: Reads it; what it gives is shared, and never changed.
+
+    Returns:
+        What it gives.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return read(path)  # which says why
+    state = status.st_mtime_ns, status.st_size, status.st_ino
+    known = _remembered.get((path, read))
+    if known is not None and known[0] == state:
+        return known[1]
+    found = read(path)
+    if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:  # else it may change again within a tick of the clock
+        if len(_remembered) >= _MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered[path, read] = state, found
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

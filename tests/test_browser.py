@@ -134,6 +134,15 @@ def test_the_gallery_works_from_the_keyboard(app: App, tab) -> None:
     tab.locator('[role="dialog"]').get_by_text(second.split(", ")[-1]).first.wait_for()
 
 
+def test_strips_say_which_end_they_are_where_they_stand_below_one_another(app: App, tab) -> None:
+    visit(tab, app, "class_extremes")
+    head, over = tab.locator(".head .least"), tab.locator(".row").first.locator(".over.least")
+    assert head.first.is_visible() and not over.is_visible()
+    tab.set_viewport_size({"width": 820, "height": 900})
+    over.wait_for()
+    assert not head.first.is_visible() and over.inner_text() == "Least likely"
+
+
 def test_the_address_restores_the_view(app: App, tab) -> None:
     visit(tab, app, "singular_vectors")
     before = tab.url

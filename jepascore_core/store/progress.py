@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jepascore_core.files import read_json, storable, write_json
+from jepascore_core.files import read_json, remembered, storable, write_json
 from jepascore_core.processes import HOST, identity, is_alive
 
 FILE_NAME = "progress.json"
@@ -83,7 +83,7 @@ def read_progress(folder: Path) -> Progress:
         FileNotFoundError: The run has none.
         ValueError: The file is damaged; the message says so.
     """
-    progress = _parsed(read_json(folder / FILE_NAME))
+    progress = remembered(folder / FILE_NAME, _read)
     if progress.active and not _lives(progress):
         return dataclasses.replace(progress, state="interrupted", images_per_s=None, eta_s=None)
     return progress
@@ -215,6 +215,15 @@ def _mean_speed_of(folder: Path) -> float | None:
     except (FileNotFoundError, ValueError):
         return None
     return None if before.active else before.images_per_s
+
+
+def _read(path: Path) -> Progress:
+    """The progress that a file holds.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    return _parsed(read_json(path))
 
 
 def _parsed(data: dict[str, Any]) -> Progress:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jepascore_core.allowed import check_path, data_roots, may_reach
 from jepascore_core.errors import RunError
-from jepascore_core.files import expanded, read_json
+from jepascore_core.files import expanded, read_json, remembered
 from jepascore_core.store import parts
 from jepascore_core.store.progress import FILE_NAME as PROGRESS_FILE
 from jepascore_core.store.progress import Progress, read_progress
@@ -244,21 +244,29 @@ def read_run(folder: Path) -> Run:
         The run, with its problem and its warning.
     """
     try:
-        read = read_json(folder / FILE_NAME)
+        meta, problem = remembered(folder / FILE_NAME, _described)
     except FileNotFoundError:
         return Run(folder, problem=f"{FILE_NAME} is missing.")
     except ValueError as error:
         return Run(folder, problem=str(error))
-    meta = {
-        name: value if name == "request" else stored(value) for name, value in read.items()
-    }  # a request names files
+    return Run(folder, meta, problem, None if problem else _warning(folder) or rewritten(meta))
+
+
+def _described(path: Path) -> tuple[dict[str, Any], str | None]:
+    """What a ``run.json`` says, and why it is not enough.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    read = read_json(path)
+    meta = {name: value if name == "request" else stored(value) for name, value in read.items()}  # it names files
     missing = what_is_missing(meta)
     if missing:
-        return Run(folder, problem=f"{FILE_NAME} does not say {missing}.")
+        return {}, f"{FILE_NAME} does not say {missing}."
     if meta.get("format_version") != parts.FORMAT_VERSION:
         version = str(meta.get("format_version"))[:20]
-        return Run(folder, meta, f"{FILE_NAME} has format {version}, and this version reads {parts.FORMAT_VERSION}.")
-    return Run(folder, meta, None, _warning(folder) or rewritten(meta))
+        return meta, f"{FILE_NAME} has format {version}, and this version reads {parts.FORMAT_VERSION}."
+    return meta, None
 
 
 def _may_open(folder: Path, runs_dir: str | Path | None) -> bool:

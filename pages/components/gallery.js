@@ -22,6 +22,13 @@ const fit = (root, size) => {
   root.style.setProperty("--max", `${size}px`)
 }
 
+// The head of a column, above each of its cells: where there is no room for columns side by side.
+const over = (column) => {
+  const words = make("span", `over ${column.tone}`, column.title)
+  words.setAttribute("aria-hidden", "true") // the cell's own name says it
+  return words
+}
+
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component
   const root = parentElement.querySelector(".root")
@@ -60,6 +67,7 @@ export default function (component) {
       cell.setAttribute("role", "group")
       cell.setAttribute("aria-label", [row.title, data.columns[index]?.title].filter(Boolean).join(", ") || data.name)
       cell.style.setProperty("--count", data.labels ? data.count : 1)
+      if (data.columns[index]?.title) cell.append(over(data.columns[index]))
       for (const tile of tiles) {
         const old = kept.get(tile.id)
         const same = old && (old.querySelector("img")?.src ?? "") === (tile.src ?? "")

@@ -28,6 +28,9 @@ _CARDS = """<style>
 .js-plotly-plot:not(:has(.heatmaplayer .hm)) .annotation-text
   { paint-order: stroke; stroke: light-dark(#ffffff, #1a1c20); stroke-width: 4px; stroke-linejoin: round; }
 [data-testid="stMainBlockContainer"] { padding-left: 32px; padding-right: 32px; font-feature-settings: "tnum" 1; }
+@media (max-width: 1000px) {
+  .stColumn:has(.st-key-card_meaning), .stColumn:has(.st-key-card_limits) { min-width: calc(100% - 24px); }
+}
 </style>"""
 
 

@@ -113,8 +113,8 @@ def classes(run: Run) -> pd.DataFrame:
 
 
 def counts(run: Run) -> dict[str, int]:
-    """Planned, done and failed; see ``store.counts``."""
-    return _counts(str(run.path), version(run))
+    """Planned, done and failed; the store remembers. See ``store.counts``."""
+    return store.counts(run)
 
 
 def failures(run: Run) -> pd.DataFrame:
@@ -331,11 +331,6 @@ def _median(path: str, version: str) -> float:
 @st.cache_data(max_entries=256, show_spinner="Comparing embeddings…")
 def _nearest(path: str, version: str, key: str, n: int, among: int) -> pd.DataFrame:
     return store.nearest(store.open_run(Path(path)), key, n, among=among)
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _counts(path: str, version: str) -> dict[str, int]:
-    return store.counts(store.open_run(Path(path)))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
