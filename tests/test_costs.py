@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from jepascore_core import jobs
+from jepascore_core.devices import lock_of, resolve_device
 from jepascore_core.errors import DatasetError, RunError
 from jepascore_core.jobs import children, costs
 from jepascore_core.locks import Busy, device_lock, hold, holder_of
@@ -118,6 +119,13 @@ def test_a_busy_device_is_told_and_leaves_no_record(home):
         (estimate,) = jobs.estimates([GALAXIES], runs_dir=home)
         assert (estimate.busy_with, estimate.settled) == ("another run", False)
     assert holder_of(device_lock("cpu")) is None and not list(path.parent.glob("*.json")) and not children.children
+
+
+@pytest.mark.parametrize("driver", [False, True])
+@pytest.mark.parametrize("name", ["auto", "cpu"])
+def test_a_device_has_one_lock_however_it_is_found(name, driver, monkeypatch):
+    monkeypatch.setattr(costs, "_gpu_driver", lambda: driver or torch.cuda.is_available())
+    assert costs._lock(name) == lock_of(resolve_device(name))
 
 
 def test_words_of_a_killed_holder_do_not_count():

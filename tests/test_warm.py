@@ -1,12 +1,19 @@
 """Background imports: once, all of them, whatever fails."""
 
 import importlib
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from jepascore_core.jobs import costs
 from pages.components import warm
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_modules_are_imported_once_and_a_broken_one_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +49,22 @@ def test_imports_wait_until_no_page_was_drawn_for_a_moment(monkeypatch: pytest.M
         if thread.name == "warm":
             thread.join(10)
     assert moments and moments[0] >= drawn + 0.29
+
+
+@pytest.mark.skipif(costs._gpu_driver(), reason="torch is asked which GPU a run would take")
+def test_pages_that_compute_nothing_do_without_torch(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+from jepascore_core.jobs import costs
+from pages.components import warm
+warm.warm = lambda: None
+costs._start = lambda request, path: None
+at = AppTest.from_file({str(ROOT / "app.py")!r}, default_timeout=60).run()
+for page in ("score_images", "class_extremes", "sensitivity"):
+    at.switch_page(f"pages/{{page}}.py").run()
+    assert not at.exception and "torch" not in sys.modules, page
+assert any("Start" in button.label for button in AppTest.switch_page(at, "pages/score_images.py").run().button)
+"""
+    environment = os.environ | {"JEPASCORE_HOME": str(tmp_path), "JEPASCORE_DEMO": "0"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, timeout=120)
