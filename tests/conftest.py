@@ -33,6 +33,14 @@ def home_of_shared_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_imported_beside_tests() -> None:
+    """A page drawn in this process starts no imports in the background, which hold up whatever test comes next."""
+    from pages.components import warm
+
+    warm._begun.acquire(blocking=False)
+
+
 @pytest.fixture(autouse=True)
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the runs of the person who runs it."""
