@@ -4,6 +4,7 @@ import io
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -217,8 +218,8 @@ def test_size_in_words_tells_the_coarsest_image() -> None:
 
 
 def test_the_description_hides_folders(runs: list[Run]) -> None:
-    run = store.open_run(runs[0].path)
-    run.meta["dataset"]["id"] = "folder:/home/somebody/private pictures/birds"
+    dataset = runs[0].meta["dataset"] | {"id": "folder:/home/somebody/private pictures/birds"}
+    run = replace(store.open_run(runs[0].path), meta=runs[0].meta | {"dataset": dataset})
     told = describe([run], ScoreRule())
     assert "folder:…/birds" in told and "somebody" not in told and "raw, eq. (5)" in told and "D = 5" in told
 

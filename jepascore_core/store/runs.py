@@ -28,7 +28,7 @@ class Run:
 
     Attributes:
         path: The folder.
-        meta: What ``run.json`` holds; empty when that cannot be read.
+        meta: What ``run.json`` holds; empty when that cannot be read. Shared by all who read it: never change it.
         problem: Why the run cannot be shown, in one sentence, or None.
         warning: What is damaged while the rest can be shown, in one sentence, or None.
     """
