@@ -66,6 +66,13 @@ def test_several_parts_of_the_right_schema(run):
     assert pq.read_schema(files[0]).metadata[b"jepascore_format_version"] == b"1"
 
 
+def test_whoever_changes_what_a_run_says_changes_no_one_elses(copy):
+    os.utime(copy.path / "run.json", ns=(1, 10**18))  # remembered from now on
+    one, other = store.open_run(copy.path), store.open_run(copy.path)
+    one.meta["dataset"]["id"], one.meta["planned"] = "folder:/elsewhere", 0
+    assert other.meta == copy.meta == store.open_run(copy.path).meta != one.meta
+
+
 def test_counts_and_classes(run):
     assert store.counts(run) == {"planned": N, "done": N - 1, "failed": 1}
     table = store.class_counts(run)

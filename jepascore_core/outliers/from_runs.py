@@ -114,7 +114,7 @@ def _rows(run: Run, held: Reading, name: str, most: int | None, seed: int) -> Ro
 
 
 def _identities(run: Run, held: Reading) -> Identities:
-    """Which image each row of a reading is; not all keys at once, which as text take ten times as much memory."""
+    """Which image each row of a reading is; not all keys at once, which take most memory as text."""
     pieces = [held.keys.slice(start, _AT_ONCE) for start in range(0, len(held), _AT_ONCE)]
     found = [identities_of(dataset_of(run), np.array(piece.to_pylist(), dtype=object)) for piece in pieces]
     return np.concatenate(found) if found else np.zeros(0, np.uint64)

@@ -28,7 +28,7 @@ class Run:
 
     Attributes:
         path: The folder.
-        meta: What ``run.json`` holds; empty when that cannot be read. Shared by all who read it: never change it.
+        meta: What ``run.json`` holds; empty when that cannot be read.
         problem: Why the run cannot be shown, in one sentence, or None.
         warning: What is damaged while the rest can be shown, in one sentence, or None.
     """
@@ -244,11 +244,13 @@ def read_run(folder: Path) -> Run:
         The run, with its problem and its warning.
     """
     try:
-        meta, problem = remembered(folder / FILE_NAME, _described)
+        known, problem = remembered(folder / FILE_NAME, _described)
     except FileNotFoundError:
         return Run(folder, problem=f"{FILE_NAME} is missing.")
     except ValueError as error:
         return Run(folder, problem=str(error))
+    # whoever changes a section of it changes no one else's
+    meta = {name: dict(value) if isinstance(value, dict) else value for name, value in known.items()}
     return Run(folder, meta, problem, None if problem else _warning(folder) or rewritten(meta))
 
 

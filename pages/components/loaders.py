@@ -244,8 +244,8 @@ def trials(
     tables = []
     for seed in range(seeds):
         on_progress(seed, seeds)
-        tables.append(_split(*asked, seed))
-    return _trials(*asked, seeds, tables)
+        tables.append(_split(asked, seed))
+    return _trials(asked, seeds, tables)
 
 
 def selected(
@@ -514,38 +514,35 @@ def _measured_images(path: str, version: str, by: str, near: float | None) -> Im
     return curating.measured_images(_candidates(path, version, by, near), _searched(path, version, near))
 
 
+# path and version of a run, score, similarity of near-duplicates; rules, shares, whether duplicates take part
+Measured = tuple[str, str, str, float | None, tuple[str, ...], tuple[float, ...], bool]
+
+
 @st.cache_data(max_entries=2000, show_spinner=False)
-def _split(
-    path: str,
-    version: str,
-    by: str,
-    near: float | None,
-    rules: tuple[str, ...],
-    fractions: tuple[float, ...],
-    keep_duplicates: bool,
-    seed: int,
-) -> NDArray[np.float64]:
-    images = _measured_images(path, version, by, near)
+def _split(asked: Measured, seed: int) -> NDArray[np.float64]:
+    path, version, by, near, rules, fractions, keep_duplicates = asked
     try:
-        return curation.run_split(images, seed, rules=rules, fractions=fractions, keep_duplicates=keep_duplicates)
+        return curation.run_split(
+            _measured_images(path, version, by, near),
+            seed,
+            rules=rules,
+            fractions=fractions,
+            keep_duplicates=keep_duplicates,
+        )
     except ValueError as error:
         raise RunError(str(error)) from error
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _trials(
-    path: str,
-    version: str,
-    by: str,
-    near: float | None,
-    rules: tuple[str, ...],
-    fractions: tuple[float, ...],
-    keep_duplicates: bool,
-    seeds: int,
-    _tables: list[NDArray[np.float64]],
-) -> Trials:
-    images = _measured_images(path, version, by, near)
-    return curation.summarise(images, _tables, rules=rules, fractions=fractions, keep_duplicates=keep_duplicates)
+def _trials(asked: Measured, seeds: int, _tables: list[NDArray[np.float64]]) -> Trials:
+    path, version, by, near, rules, fractions, keep_duplicates = asked
+    return curation.summarise(
+        _measured_images(path, version, by, near),
+        _tables,
+        rules=rules,
+        fractions=fractions,
+        keep_duplicates=keep_duplicates,
+    )
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
