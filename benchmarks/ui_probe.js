@@ -30,6 +30,7 @@
     if (app && app.dataset.testScriptState !== "notRunning") return "the script runs"
     if (!document.querySelector(ready)) return `no ${ready}`
     if (document.querySelector("[data-testid=stSkeleton]")) return "a part is a skeleton"
+    if (document.querySelector("[class*=st-key-preparing]")) return "a part is being computed"
     if (all("img").some((image) => inSight(image) && !image.complete)) return "a picture is on its way"
     return all(".tile.waiting").some(inSight) ? "a tile waits for its picture" : ""
   }

@@ -74,6 +74,14 @@ class Candidates:
         stands[self.kept] = True
         return np.flatnonzero(stands)
 
+    def ascending(self) -> Ints:
+        """Positions by ascending score, (N,)."""
+        if self.by == BRIGHTNESS:
+            return np.argsort(self.scores, kind="stable")
+        at = np.full(len(self.ranked), -1)  # the ranking has put them in order already
+        at[self.places] = np.arange(len(self))
+        return at[at >= 0]
+
     def keys_at(self, rows: Ints) -> list[str]:
         """Keys of the images at these positions."""
         return self.ranked.keys_at(self.places[rows])

@@ -26,6 +26,8 @@ with page(
         if len(choice.runs) < 2:
             st.caption("Choose at least two encoders above.")
             return
+        if not compare_choice.compared(choice):
+            return
         common = loaders.common(choice.runs, choice.rule, choice.classes)
         if note := compare_choice.in_common(choice, common):
             st.caption(f":material/info: {note}")

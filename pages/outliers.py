@@ -21,6 +21,8 @@ with page(
 
     def methods() -> None:
         found = outliers_compare.evaluated(choice)
+        if found is None:
+            return
         with card("methods"):
             outliers_compare.draw_methods(choice, found)
         if not found.judged:

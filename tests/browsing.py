@@ -102,10 +102,10 @@ def complaint(message) -> list[str]:
 
 
 def settle(page) -> None:
-    """Wait until the page has been drawn and the server is idle."""
+    """Wait until the page has been drawn, with all that is computed beside it, and the server is idle."""
     page.wait_for_selector("h1")
     page.wait_for_function("!document.querySelector('[data-testid=stApp][data-test-script-state=running]')")
-    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton], [class*=st-key-preparing]')")
     page.wait_for_timeout(400)
 
 

@@ -42,6 +42,14 @@ def nothing_imported_beside_tests() -> None:
 
 
 @pytest.fixture(autouse=True)
+def pages_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page drawn in this process waits for what it shows: nothing here asks it again, as a browser does."""
+    from pages.components import prepared
+
+    monkeypatch.setattr(prepared, "PATIENCE_S", 300.0)
+
+
+@pytest.fixture(autouse=True)
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the runs of the person who runs it."""
     monkeypatch.setenv("JEPASCORE_HOME", str(tmp_path / "jepascore-home"))

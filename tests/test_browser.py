@@ -119,6 +119,22 @@ def test_a_thumbnail_opens_the_inspector_and_leads_to_its_vectors(app: App, tab)
     assert_nothing_wrong(tab, app)
 
 
+def test_a_page_is_used_while_what_takes_long_is_computed(app: App, tab) -> None:
+    tab.goto(f"{app.url}/curation?splits=50&near=0.99")
+    waiting = tab.locator("[class*=st-key-preparing]").get_by_text("Fitting probes on what each rule keeps")
+    waiting.wait_for()
+    kept = tab.locator(".st-key-card_kept")
+    kept.locator("button.tile img").first.wait_for()
+    kept.get_by_role("radio", name="75 %").click()
+    kept.get_by_text(re.compile("75 % by")).wait_for()
+    assert waiting.count() == 1 and "share=75" in urllib.parse.unquote(tab.url)
+    waiting.wait_for(state="detached", timeout=120_000)
+    settle(tab)
+    assert tab.locator(".st-key-card_accuracy .js-plotly-plot").count() == 1
+    assert kept.get_by_text(re.compile("75 % by")).count() == 1
+    assert_nothing_wrong(tab, app)
+
+
 def test_the_gallery_works_from_the_keyboard(app: App, tab) -> None:
     visit(tab, app, "class_extremes")
     tiles = tab.locator("button.tile")

@@ -355,6 +355,7 @@ def test_a_run_is_searched_measured_and_chosen_from(run: store.Run):
     left = frame.drop(among.keys_at(np.flatnonzero(among.kept != np.arange(150))))
     assert set(among.keys_at(top)) == set(left.nlargest(29).index)
     assert len(curating.selected(among, "top", 0.2, keep_duplicates=True)) == 30
+    assert among.ascending().tolist() == np.argsort(among.scores, kind="stable").tolist()
     fewer = curating.measure(among, searched, seeds=3, fractions=(0.5,), most=80)
     assert 70 <= fewer.images <= 80
 

@@ -109,6 +109,10 @@ def test_a_link_restores_it(on_home: None):
     text = words(at)
     assert "Flagged: usual 10 of 40 (25.0 %)" in text and "Outlying by Gaussian, not by JEPA\\-SCORE\\, tail" in text
     assert "top 40 % dropped" in tables(at).replace("\\", "")
+    for share in (40, 15):  # from the address, then from the control
+        at = at if share == 40 else at.select_slider(key="drop").set_value(share).run()
+        labels = [popover.proto.popover.label.replace("\\", "") for popover in at.get("popover")]
+        assert any(f"top {share} %" in label for label in labels)
 
 
 def test_the_spectrum_is_a_view_of_its_own(on_home: None):

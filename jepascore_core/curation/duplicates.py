@@ -60,7 +60,9 @@ class Duplicates:
         """Positions of the images of each group of two or more, the kept one first; the largest group first."""
         order = np.argsort(self.kept, kind="stable")
         starts = np.flatnonzero(np.diff(self.kept[order], prepend=-1))
-        groups = [group for group in np.split(order, starts[1:]) if len(group) > 1]
+        ends = np.append(starts[1:], len(order))
+        many = np.flatnonzero(ends - starts > 1)
+        groups = [order[start:end] for start, end in zip(starts[many], ends[many], strict=True)]
         whole = [np.concatenate([[self.kept[group[0]]], group[group != self.kept[group[0]]]]) for group in groups]
         return sorted(whole, key=lambda group: (-len(group), int(group[0])))
 

@@ -31,7 +31,7 @@ from jepascore_core.store.query import (
     spectrum_band,
     view_scores,
 )
-from jepascore_core.store.rankings import Ranking, first_thumbnails, ranking, thumbnails
+from jepascore_core.store.rankings import Ranking, first_thumbnails, known_ranking, ranking, thumbnails
 from jepascore_core.store.request import RunRequest, format_classes, split_classes
 from jepascore_core.store.rule import CONVENTIONS, ScoreRule, is_given, why_not
 from jepascore_core.store.runs import Run, list_runs, named_run, open_run, runs_home
@@ -80,6 +80,7 @@ __all__ = [
     "fitted_gaussian",
     "format_classes",
     "is_given",
+    "known_ranking",
     "list_runs",
     "list_tags",
     "median",

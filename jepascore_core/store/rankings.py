@@ -245,6 +245,11 @@ def ranking(run: Run, rule: ScoreRule = _DEFAULT) -> Ranking:
     return held
 
 
+def known_ranking(run: Run, rule: ScoreRule = _DEFAULT) -> Ranking | None:
+    """The ranking of a run as it is now, if it is remembered."""
+    return shelf.get(name_of("ranking", run.path, rule), parts.stamp(run.path))
+
+
 _making = threading.Lock()
 
 

@@ -1,7 +1,6 @@
 """How far encoders agree: the table of all pairs, the table of classes, and what either means."""
 
 from collections.abc import Mapping
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from jepascore_core.comparison import Pair, class_table
 from jepascore_core.store import Common
 from pages.components import loaders, pickers
 from pages.components.captions import chart
-from pages.components.compare_choice import Choice, told_caption
+from pages.components.compare_choice import Choice, pairs, told_caption
 from pages.components.text import EMPTY, column, count, listed, md, number, significant
 
 _WEAK = 0.3  # a correlation below this is called weak
@@ -22,10 +21,7 @@ _TABLE_MOST = 20  # classes; more are a table that scrolls and sorts
 
 def draw_agreement(choice: Choice, common: Common) -> None:
     """What the first two encoders share, in words; and all pairs in a table, more than one as a matrix too."""
-    found = {
-        (i, j): loaders.correlations(choice.runs, common, choice.rule, i, j)
-        for i, j in combinations(range(len(choice.runs)), 2)
-    }
+    found = {(i, j): loaders.correlations(choice.runs, common, choice.rule, i, j) for i, j in pairs(choice.runs)}
     st.markdown(verdict(choice, common, found[0, 1]))
     several = common.has_classes
     facts = []

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
 
 import streamlit as st
 
@@ -9,9 +11,10 @@ from jepascore_core import jobs
 from jepascore_core.allowed import read_only
 from jepascore_core.comparison import FIRST_N
 from jepascore_core.store import Common, Run, RunRequest, ScoreRule, encoder_of, same_dataset
-from pages.components import pickers, words
+from pages.components import loaders, pickers, words
 from pages.components.captions import caption
 from pages.components.guard import card
+from pages.components.prepared import Tell, Work, begin, follow
 from pages.components.text import count, listed, md, plural
 
 COUNTS = (1, 2, 3, 5, 7, 10, 20, 50, 100, 200)  # images at each end of a class
@@ -86,9 +89,41 @@ def choose(groups: Mapping[str, list[Run]]) -> Choice:
         classes = _pick_classes(runs)
         n = _pick_n()
         percentiles, in_class = _pick_axes()
-        rule = pickers.pick_rule(runs)
-    pickers.note_on_score(runs, rule)
+        comparing = partial(_comparing, runs, names, classes, n)
+        rule = pickers.pick_rule(runs, comparing)
+    pickers.note_on_score(runs, rule, comparing)
     return Choice(runs, names, classes, n, percentiles, in_class, rule)
+
+
+def compared(choice: Choice) -> bool:
+    """Whether the images are matched and every two encoders compared; where not yet, that is said here."""
+    work = _comparing(choice.runs, choice.names, choice.classes, choice.n, choice.rule)
+    if work is not None:
+        follow(work)
+    return work is None
+
+
+def _comparing(
+    runs: Sequence[Run], names: Sequence[str], classes: Sequence[str], n: int, rule: ScoreRule
+) -> Work | None:
+    """Comparing every two of some runs, where all of them have a score under the rule; None where that is done."""
+
+    def compare(tell: Tell) -> None:
+        if len(runs) < 2 or any(loaders.why_not(run, rule) for run in runs):
+            return
+        common = loaders.common(runs, rule, classes)
+        for place, (i, j) in enumerate(pairs(runs)):
+            tell((place + 1) / (len(pairs(runs)) + 1), f"Comparing {md(names[i])} and {md(names[j])}")
+            if len(common):
+                loaders.correlations(runs, common, rule, i, j)
+                loaders.shared(runs, common, rule, i, j, n)
+
+    return begin(("compare", rule, tuple(classes), n), runs, compare, "Matching images by key")
+
+
+def pairs(runs: Sequence[Run]) -> list[tuple[int, int]]:
+    """Every two of some runs."""
+    return list(combinations(range(len(runs)), 2))
 
 
 def _pick_dataset(groups: Mapping[str, list[Run]]) -> str:

@@ -9,8 +9,8 @@ from jepascore_core import jobs, store
 from jepascore_core.corrupted_id import innermost
 from jepascore_core.jobs import Estimate
 from jepascore_core.store.request import RunRequest
-from pages.components import encode, live
-from pages.components.guard import guard
+from pages.components import encode
+from pages.components.guard import guard, hide_status
 from pages.components.text import duration, md, plural, public_md, significant
 
 POLL_S = 1.0
@@ -24,7 +24,7 @@ def draw(wanted: Sequence[RunRequest], names: Mapping[str, str]) -> None:
     images = {request.dataset_id: _images(request) for request in wanted}
     measuring = not _settled(jobs.estimates(wanted))
     if measuring:
-        live.hide_status()
+        hide_status()
 
     @st.fragment(run_every=POLL_S if measuring else None)
     def body() -> None:

@@ -12,26 +12,28 @@ from jepascore_core.naming import encoder_phrase
 from pages.components import loaders, pickers
 from pages.components.captions import chart
 from pages.components.curation_choice import Choice, shares
+from pages.components.prepared import Tell, prepared
 from pages.components.text import EMPTY, column, count, md, number, plural, public_md
 
 
 def draw_verdict(choice: Choice) -> Trials | None:
-    """What was found, in a few sentences; None where nothing can be measured, and why."""
-    slot = st.empty()
+    """What was found, in a few sentences; None while it is measured, or where it cannot be, and why."""
+    asked = choice.run, choice.by, choice.near, choice.rules, shares(), choice.splits, choice.keep_duplicates
 
-    def tell(done: int, splits: int) -> None:
-        slot.progress(done / splits, f"Fitting probes on what each rule keeps: split {done + 1} of {splits}")
+    def measure(tell: Tell) -> None:
+        def on_split(done: int, splits: int) -> None:
+            tell(done / splits, f"Fitting probes on what each rule keeps: split {done + 1} of {splits}")
+
+        loaders.trials(*asked, on_split)
 
     try:
-        trials = loaders.trials(
-            choice.run, choice.by, choice.near, choice.rules, shares(), choice.splits, choice.keep_duplicates, tell
-        )
+        if not prepared(("trials", *asked[1:]), [choice.run], measure, "Fitting probes on what each rule keeps"):
+            return None
+        trials = loaders.trials(*asked)
     except RunError as error:
         st.markdown(f"**Nothing can be measured here.** {public_md(error)}")
         st.caption("Duplicates, and what a rule would keep, are shown all the same.")
         return None
-    finally:
-        slot.empty()
     first, *rest = curation.verdict(trials).split(". ", 1)
     st.markdown(f"**{md(first)}{'.' if rest else ''}** {md(' '.join(rest))}")
     if lost := curation.losses(trials):

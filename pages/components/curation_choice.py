@@ -10,6 +10,7 @@ from jepascore_core.curation import FRACTIONS, RULES, USUAL_RULES
 from jepascore_core.decision_plots import RULE_NAMES
 from jepascore_core.store import Run, ScoreRule
 from pages.components import loaders, pickers
+from pages.components.prepared import Work, follow, prepared
 from pages.components.text import md, public_md
 
 SCORES = {"Raw": "raw", "Sphere": "sphere", "Corrected": "corrected", "Listing 1": "listing1", "Brightness": BRIGHTNESS}
@@ -71,25 +72,31 @@ def choose(runs: Sequence[Run]) -> Choice:
     labels = pickers.by_label(runs)
     with st.container(horizontal=True):
         run = pickers.pick_run(labels, pickers.latest_family(runs)[0])
-        by = _pick_score(run)
+        by, computing = _pick_score(run)
         rules = _pick_rules()
         splits = _pick_splits()
         near, keep = _pick_duplicates()
+    if computing is not None:
+        follow(computing)
+        st.stop()
+    if not prepared(("duplicates", near), [run], lambda tell: loaders.searched(run, near), "Looking for duplicates"):
+        st.stop()
     if run.progress().active:
         st.caption(":material/info: This run is still at work; the numbers are those of the images so far.")
     return Choice(run, by, rules, splits, near, keep)
 
 
-def _pick_score(run: Run) -> str:
-    """Choose the score, kept in the URL as ``scored_by``; raw where the run lacks another."""
+def _pick_score(run: Run) -> tuple[str, Work | None]:
+    """Choose the score, kept in the URL as ``scored_by``; raw where the run lacks another. What computes it, if any."""
     wanted = SCORES[pickers.current_one("scored_by", list(SCORES), "Raw")]
-    why = None if wanted == BRIGHTNESS else loaders.why_not(run, ScoreRule(wanted))
+    computing = None if wanted == BRIGHTNESS else pickers.ordering([run], ScoreRule(wanted))
+    why = None if wanted == BRIGHTNESS or computing else loaders.why_not(run, ScoreRule(wanted))
     used = "raw" if why else wanted
     with pickers.chip("Score", next(label for label, name in SCORES.items() if name == used)):
         st.radio("Score", list(SCORES), key="scored_by", bind="query-params", captions=_ABOUT, width=420)
         if why:
             st.caption(f":material/info: {public_md(why)} The raw score is used.")
-    return used
+    return used, computing
 
 
 def _pick_rules() -> tuple[str, ...]:

@@ -81,6 +81,11 @@ def card(name: str, **options: object) -> "st.delta_generator.DeltaGenerator":
     return st.container(border=True, key=f"card_{name}", **options)  # type: ignore[arg-type]
 
 
+def hide_status() -> None:
+    """Hide the mark of a running script: where it blinks with every look at a folder it says nothing."""
+    st.html('<style>[data-testid="stStatusWidget"] { visibility: hidden; }</style>')
+
+
 def muted(text: str, *, lead: bool = False) -> None:
     """Quiet text; Markdown, so escape what comes from data."""
     st.caption(text) if not lead else st.markdown(f":gray[{text}]")

@@ -10,9 +10,9 @@ from jepascore_core.theory.live import Experiment
 from jepascore_core.theory.objectives import LAB_OBJECTIVES
 from jepascore_core.theory.plane import Plane
 from jepascore_core.theory.scores import ideal_projections
-from pages.components import lab, lab_walk, lab_words, live
+from pages.components import lab, lab_walk, lab_words
 from pages.components.captions import chart
-from pages.components.guard import card, guard
+from pages.components.guard import card, guard, hide_status
 from pages.components.text import column, count, duration, number, public_md, significant
 
 POLL_S = 1.0
@@ -23,7 +23,7 @@ def draw() -> None:
     config, which = lab.pick_experiment()
     experiment = lab.shelf().watch(config, lab.watcher())
     if experiment.training.active:
-        live.hide_status()
+        hide_status()
     if experiment.result is None:
         _follow(config)
         return

@@ -11,7 +11,7 @@ from jepascore_core.jobs import Job
 from jepascore_core.store import Run
 from jepascore_core.store.request import short_name
 from pages.components import pickers
-from pages.components.guard import card, guard
+from pages.components.guard import card, guard, hide_status
 from pages.components.text import count, duration, md, number, plural, public_md
 
 POLL_S = 1.5
@@ -55,11 +55,6 @@ def live(draw: Callable[[], None]) -> None:
             draw()
 
     body()
-
-
-def hide_status() -> None:
-    """Hide the mark of a running script: where it blinks with every look at a folder it says nothing."""
-    st.html('<style>[data-testid="stStatusWidget"] { visibility: hidden; }</style>')
 
 
 def banner() -> None:

@@ -35,10 +35,17 @@ _MOST_VIEWED = 4096  # images that tell how views settle; their resampling takes
 _pictures: dict[tuple[Path, int], bytes] = {}  # thumbnails by run and number, the oldest first
 _turn = threading.Lock()
 
+Asked = tuple[tuple[str, str], ...]  # path and version of each run
+
 
 def version(run: Run) -> str:
     """What changes when a run's rows change."""
     return store.stamp(run.path)
+
+
+def identity(runs: Sequence[Run]) -> Asked:
+    """Path and version of some runs: what is the same as long as their rows are."""
+    return tuple((str(run.path), version(run)) for run in runs)
 
 
 def ranking(run: Run, rule: ScoreRule) -> Ranking:
@@ -154,30 +161,30 @@ def settling(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def common(runs: Sequence[Run], rule: ScoreRule, classes: Sequence[str] = ()) -> Common:
     """Images that some runs share, of some classes or of all; the store remembers. See ``store.common_images``."""
-    return _common(_asked(runs), rule, tuple(classes))
+    return _common(identity(runs), rule, tuple(classes))
 
 
 def correlations(runs: Sequence[Run], common: Common, rule: ScoreRule, first: int, second: int) -> Pair:
     """Rank correlations of two of some runs over common images; see ``comparison.correlations``."""
     first, second = _either_way(runs, first, second)
-    asked = _asked([runs[first], runs[second]])
+    asked = identity([runs[first], runs[second]])
     return _correlations(asked, rule, common.images, common, first, second)
 
 
 def shared(runs: Sequence[Run], common: Common, rule: ScoreRule, first: int, second: int, n: int) -> Overlap:
     """Overlap of the extremes of two of some runs over common images; see ``comparison.shared``."""
     first, second = _either_way(runs, first, second)
-    return _shared(_asked([runs[first], runs[second]]), rule, common.images, n, common, first, second)
+    return _shared(identity([runs[first], runs[second]]), rule, common.images, n, common, first, second)
 
 
 def run_map(runs: Sequence[Run], request: MapRequest) -> RunMap:
     """A map that is made while one waits; see ``mapping.make_map``."""
-    return _run_map(_asked(runs), request)
+    return _run_map(identity(runs), request)
 
 
 def map_points(runs: Sequence[Run], found: RunMap, rule: ScoreRule) -> Points:
     """The images of a map with their scores; see ``mapping.scored_points``. ``runs`` are those of the map, in order."""
-    return _map_points(_asked(runs), found.request, rule, found)
+    return _map_points(identity(runs), found.request, rule, found)
 
 
 def outlier_evaluation(
@@ -198,7 +205,7 @@ def outlier_evaluation(
     Raises:
         OutlierError: The runs cannot be compared.
     """
-    asked = _asked(runs)
+    asked = identity(runs)
     able, left_out = _outlier_methods(asked)
     judged: dict[str, Judged] = {}
     reasons = dict(left_out)
@@ -216,7 +223,7 @@ def outlier_evaluation(
 
 def outlier_sweeps(inside: Run, other: Run) -> Sweeps:
     """Where in the spectrum the signal lies; see ``outliers.sweeps``."""
-    return _outlier_sweeps(_asked([inside, other]))
+    return _outlier_sweeps(identity([inside, other]))
 
 
 def searched(run: Run, near: float | None) -> Searched:
@@ -237,13 +244,14 @@ def trials(
     fractions: Sequence[float],
     seeds: int,
     keep_duplicates: bool,
-    on_progress: Callable[[int, int], None],
+    on_split: Callable[[int, int], None] | None = None,
 ) -> Trials:
     """What choosing by a score is worth; see ``curating.measure``. Splits are kept one by one."""
     asked = str(run.path), version(run), by, near, tuple(rules), tuple(fractions), keep_duplicates
     tables = []
     for seed in range(seeds):
-        on_progress(seed, seeds)
+        if on_split is not None:
+            on_split(seed, seeds)
         tables.append(_split(asked, seed))
     return _trials(asked, seeds, tables)
 
@@ -257,7 +265,7 @@ def selected(
 
 def readiness(domain: Run, references: Sequence[Run], rule: ScoreRule) -> Readiness:
     """An encoder in a domain beside reference runs; see ``readiness.assess``."""
-    return _readiness(_asked([domain, *references]), rule)
+    return _readiness(identity([domain, *references]), rule)
 
 
 def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
@@ -268,7 +276,7 @@ def brightness(run: Run, n: int = 400) -> NDArray[np.float64]:
 def doses(run: Run, found: Mapping[Dose, Run], methods: Sequence[str]) -> tuple[pd.DataFrame, dict[str, str]]:
     """Dose-response of a clean run and its corrupted ones, a line each; see ``sensitivity.dose_response``."""
     names = tuple(methods)
-    asked = tuple((dose, *_asked([other])[0]) for dose, other in found.items())
+    asked = tuple((dose, *identity([other])[0]) for dose, other in found.items())
     return _doses(str(run.path), version(run), asked, names)
 
 
@@ -294,7 +302,7 @@ def over_depth(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Findings layer by layer, a line each; see ``sensitivity.over_depth``."""
     both = [layer for layer in inside if layer in other]
-    asked = tuple((layer, _asked([inside[layer], other[layer]])) for layer in both)
+    asked = tuple((layer, identity([inside[layer], other[layer]])) for layer in both)
     return _over_depth(asked, tuple(methods), paired)
 
 
@@ -343,7 +351,7 @@ def _spectrum_band(path: str, version: str, class_name: str | None) -> pd.DataFr
     return store.spectrum_band(store.open_run(Path(path)), class_name)
 
 
-@st.cache_data(max_entries=256, show_spinner="Fitting a Gaussian to the embeddings…")
+@st.cache_data(max_entries=256, show_spinner=False)
 def _why_not(path: str, version: str, rule: ScoreRule) -> str | None:
     return store.why_not(store.open_run(Path(path)), rule)
 
@@ -364,25 +372,18 @@ def _settling(path: str, version: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return views.settling(scores), views.ranking(scores)
 
 
-Asked = tuple[tuple[str, str], ...]  # path and version of each run
-
-
-def _asked(runs: Sequence[Run]) -> Asked:
-    return tuple((str(run.path), version(run)) for run in runs)
-
-
 def _either_way(runs: Sequence[Run], first: int, second: int) -> tuple[int, int]:
     """Two of some runs in an order that does not depend on which is named first, as what is asked of them."""
     first, second = sorted((first, second), key=lambda number: str(runs[number].path))
     return first, second
 
 
-@st.cache_resource(max_entries=1, show_spinner="Matching images…")  # the store remembers more of them
+@st.cache_resource(max_entries=1, show_spinner=False)  # the store remembers more of them
 def _common(asked: Asked, rule: ScoreRule, classes: tuple[str, ...]) -> Common:
     return store.common_images([store.open_run(Path(path)) for path, _ in asked], rule, classes)
 
 
-@st.cache_data(max_entries=256, show_spinner="Comparing…")
+@st.cache_data(max_entries=256, show_spinner=False)
 def _correlations(asked: Asked, rule: ScoreRule, images: str, _common: Common, _first: int, _second: int) -> Pair:
     return comparison.correlations(_common, _first, _second)
 
@@ -403,7 +404,7 @@ def _map_points(asked: Asked, request: MapRequest, rule: ScoreRule, _found: RunM
     return mapping.scored_points(_found, rankings, comparable=rule.convention != "corrected")
 
 
-@st.cache_data(max_entries=64, show_spinner="Comparing clean and corrupted images…")
+@st.cache_data(max_entries=64, show_spinner=False)
 def _doses(
     path: str, version: str, asked: tuple[tuple[Dose, str, str], ...], methods: tuple[str, ...]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -413,12 +414,12 @@ def _doses(
     return pd.DataFrame(facts.dose_facts(found)), left_out
 
 
-@st.cache_resource(max_entries=2, show_spinner="Reading embeddings and spectra…")
+@st.cache_resource(max_entries=2, show_spinner=False)
 def _sensitivity_rows(path: str, version: str) -> Rows:
     return rows_of(store.open_run(Path(path)), most=experiments.MOST_ROWS)
 
 
-@st.cache_data(max_entries=32, show_spinner="Leaving each class out in turn…")
+@st.cache_data(max_entries=32, show_spinner=False)
 def _left_out_classes(
     path: str, version: str, methods: tuple[str, ...]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str], tuple[str, ...]]:
@@ -427,20 +428,20 @@ def _left_out_classes(
     return pd.DataFrame(facts.class_facts(found)), pd.DataFrame(facts.macro_facts(found)), found.left_out, found.notes
 
 
-@st.cache_data(max_entries=32, show_spinner="Shuffling labels…")
+@st.cache_data(max_entries=32, show_spinner=False)
 def _label_noise(path: str, version: str) -> tuple[pd.DataFrame, dict[str, str]]:
     found, left_out = sensitivity.label_noise(_sensitivity_rows(path, version))
     return pd.DataFrame(facts.label_facts(found)), left_out
 
 
-@st.cache_data(max_entries=64, show_spinner="Looking at the encoder's layers…")
+@st.cache_data(max_entries=64, show_spinner=False)
 def _layer_ids(encoder_id: str) -> list[str]:
     from jepascore_core.encoders.load import list_layers  # comes with torch
 
     return [identifier for identifier, _ in list_layers(encoder_id)]
 
 
-@st.cache_data(max_entries=32, show_spinner="Comparing layers…")
+@st.cache_data(max_entries=32, show_spinner=False)
 def _over_depth(
     asked: tuple[tuple[int, Asked], ...], methods: tuple[str, ...], paired: bool
 ) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -455,7 +456,7 @@ def _brightness(path: str, version: str, n: int) -> NDArray[np.float64]:
     return brightness_of(store.open_run(Path(path)), n)
 
 
-@st.cache_resource(max_entries=5, show_spinner="Reading embeddings and spectra…")
+@st.cache_resource(max_entries=5, show_spinner=False)
 def _outlier_rows(path: str, version: str) -> Rows:
     return outliers.rows_of(store.open_run(Path(path)))
 
@@ -493,18 +494,18 @@ def _outlier_evaluation(
     return outliers.concluded(inside, others, _judged, _left_out)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Sweeping the spectrum…")
+@st.cache_resource(max_entries=32, show_spinner=False)
 def _outlier_sweeps(asked: Asked) -> Sweeps:
     inside, other = _outlier_sets(asked)
     return outliers.sweeps(inside, other)
 
 
-@st.cache_resource(max_entries=3, show_spinner="Looking for duplicates among the embeddings…")
+@st.cache_resource(max_entries=3, show_spinner=False)
 def _searched(path: str, version: str, near: float | None) -> Searched:
     return curating.search(store.open_run(Path(path)), near=near)
 
 
-@st.cache_resource(max_entries=2, show_spinner="Reading scores…")
+@st.cache_resource(max_entries=2, show_spinner=False)
 def _candidates(path: str, version: str, by: str, near: float | None) -> Candidates:
     return curating.candidates(store.open_run(Path(path)), by, _searched(path, version, near))
 
@@ -550,14 +551,13 @@ def _selected(
     path: str, version: str, by: str, near: float | None, rule: str, share: float, keep_duplicates: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     among = _candidates(path, version, by, near)
-    chosen = curating.selected(among, rule, share, keep_duplicates=keep_duplicates)
-    left = np.ones(len(among), dtype=bool)
-    left[chosen] = False
-    kept, out = (rows[np.argsort(among.scores[rows], kind="stable")] for rows in (chosen, np.flatnonzero(left)))
-    return kept, out
+    taken = np.zeros(len(among), dtype=bool)
+    taken[curating.selected(among, rule, share, keep_duplicates=keep_duplicates)] = True
+    ordered = among.ascending()
+    return ordered[taken[ordered]], ordered[~taken[ordered]]
 
 
-@st.cache_data(max_entries=64, show_spinner="Comparing scores and embeddings with the references…")
+@st.cache_data(max_entries=64, show_spinner=False)
 def _readiness(asked: Asked, rule: ScoreRule) -> Readiness:
     domain, *references = (store.open_run(Path(path)) for path, _ in asked)
     return assessing.assess(domain, references, rule)

@@ -1,7 +1,6 @@
 """Which method tells the images apart: chart, verdict, table and ROC curves."""
 
 import re
-import time
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from jepascore_core.store import ScoreRule
 from pages.components import loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.outliers_choice import Choice
+from pages.components.prepared import Tell, prepared
 from pages.components.text import EMPTY, column, count, listed, md, number, plural, public_md
 
 _HARMLESS = re.compile(r"[\w ,.·…()-]+")
@@ -25,20 +25,20 @@ _MEANT = {
 }
 _BY = "Whose values threshold, curves and images below are of."
 _VERSUS = "Shown are the images on which the two methods differ most."
-_SLOW_S = 0.4  # after which progress is worth showing
 
 
-def evaluated(choice: Choice) -> Evaluation:
-    """Judge by every method, with a bar while it takes long."""
-    place, begun = st.empty(), time.monotonic()
+def evaluated(choice: Choice) -> Evaluation | None:
+    """Judge by every method; None while that goes on."""
 
-    def tell(done: int, total: int, title: str) -> None:
-        if time.monotonic() - begun > _SLOW_S:
-            place.progress(done / total, f"Judging by {title}, {done + 1} of {total}")
+    def evaluate(tell: Tell) -> None:
+        def on_method(done: int, total: int, title: str) -> None:
+            tell(done / total, f"Judging by {md(title)}, {done + 1} of {total}")
 
-    found = loaders.outlier_evaluation(choice.runs, choice.drop_top, tell)
-    place.empty()
-    return found
+        loaders.outlier_evaluation(choice.runs, choice.drop_top, on_method)
+
+    if not prepared(("outliers", choice.drop_top), choice.runs, evaluate, "Reading embeddings and spectra"):
+        return None
+    return loaders.outlier_evaluation(choice.runs, choice.drop_top)
 
 
 def titled(method: Method) -> str:

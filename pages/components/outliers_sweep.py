@@ -1,5 +1,8 @@
 """Where in the spectrum the signal lies: AUROC over the share dropped, over bands and over eps, against each run."""
 
+from contextlib import suppress
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -10,12 +13,15 @@ from pages.components import loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.guard import card
 from pages.components.outliers_choice import Choice
+from pages.components.prepared import Tell, prepared
 from pages.components.text import listed, md, number, public_md
 
 
 def draw_sweeps(choice: Choice) -> None:
     """The three sweeps, a colour for each run."""
     found: list[tuple[Run, Sweeps]] = []
+    if not prepared("sweeps", choice.runs, partial(_sweep, choice), "Sweeping the spectrum"):
+        return
     for run in choice.others:
         try:
             found.append((run, loaders.outlier_sweeps(choice.inside, run)))
@@ -51,6 +57,14 @@ def draw_sweeps(choice: Choice) -> None:
         st.caption(_eps_words(found))
     counts = [pickers.scored(run) for run in choice.runs]
     caption(choice.runs, counts, ScoreRule(), "Nothing is fitted.")
+
+
+def _sweep(choice: Choice, tell: Tell) -> None:
+    """Compute the sweeps against each run; one that cannot be is told where it would be drawn."""
+    for place, run in enumerate(choice.others):
+        tell(place / len(choice.others), f"Sweeping the spectrum against {md(choice.name(run))}")
+        with suppress(OutlierError):
+            loaders.outlier_sweeps(choice.inside, run)
 
 
 def _curves(choice: Choice, found: list[tuple[Run, Sweeps]]) -> list[Curve]:

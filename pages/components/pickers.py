@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import streamlit as st
 
@@ -14,7 +15,8 @@ from jepascore_core.naming import score_title as score_title
 from jepascore_core.plots import dataset_colours
 from jepascore_core.store import Run, ScoreRule
 from pages.components import loaders
-from pages.components.text import count, listed, md, significant
+from pages.components.prepared import Tell, Work, begin, follow
+from pages.components.text import count, listed, md, plural, significant
 
 RULES = {
     "Raw": ScoreRule(),
@@ -33,6 +35,9 @@ _ABOUT = (
     "The same, clipped earlier.",
 )
 ALL_IMAGES = "All images"
+Computing = Callable[[ScoreRule], Work | None]
+
+_SHOWN = "score_shown"  # the convention that this visitor saw last
 
 
 def readable_runs(*, filled: bool = True) -> list[Run]:
@@ -101,7 +106,7 @@ def chip(name: str, value: str) -> Iterator[None]:
 def current(key: str, known: Sequence[str], default: Sequence[str]) -> list[str]:
     """What a control will hold in this run of the page: what was chosen, else what the URL says, else the default."""
     value = st.session_state[key] if key in st.session_state else st.query_params.get_all(key)
-    values = [item for item in (value if isinstance(value, list) else [value]) if item]
+    values = [str(item) for item in (value if isinstance(value, list) else [value]) if item]
     given = key in st.session_state or key in st.query_params
     found = [item for item in values if item in known]
     return found if found or (given and not values) else list(default)
@@ -196,25 +201,38 @@ def pick_run(labels: dict[str, Run], default: Run) -> Run:
     return labels.get(label) or default
 
 
-def pick_rule(runs: Sequence[Run]) -> ScoreRule:
-    """Choose the convention of the score, kept in the URL as ``score``; raw where one of the runs lacks another.
+def pick_rule(runs: Sequence[Run], computing: Computing | None = None) -> ScoreRule:
+    """Choose the convention of the score, kept in the URL as ``score``.
 
-    ``note_on_score`` says so.
+    Args:
+        runs: The runs.
+        computing: Begins what the page needs under a convention, or says that it is there; None: an order of each run.
+
+    Returns:
+        The convention to show: raw where one of the runs lacks another, and that shown before while another is being
+        computed, which takes a moment for large runs. ``note_on_score`` says either.
     """
-    with chip("Score", rule_key(_usable(runs))):
+    rule = _usable(runs, computing or partial(ordering, runs))
+    with chip("Score", rule_key(rule)):
         st.radio(
             "Score", list(RULES), key="score", bind="query-params", captions=_ABOUT, width=420,
             help="How a stored row becomes a score; no image is scored again.",
         )  # fmt: skip
-    return _usable(runs)
+    st.session_state[_SHOWN] = rule
+    return rule
 
 
-def note_on_score(runs: Sequence[Run], rule: ScoreRule) -> None:
-    """One sentence on what stands behind the scores shown, where there is something to say."""
+def note_on_score(runs: Sequence[Run], rule: ScoreRule, computing: Computing | None = None) -> None:
+    """One sentence on what stands behind the scores shown, where there is something to say; see ``pick_rule``."""
     wanted = _wanted()
     if wanted != rule:
+        if (work := (computing or partial(ordering, runs))(wanted)) is not None:
+            follow(work, f"Shown meanwhile: {rule_key(rule).lower()}.")
+            return
         reasons = dict.fromkeys(filter(None, (loaders.why_not(run, wanted) for run in runs)))
-        st.caption(f":material/info: {md(next(iter(reasons), ''))} Shown is the raw score.")
+        if not reasons:  # it has just been computed
+            st.rerun()
+        st.caption(f":material/info: {md(next(iter(reasons)))} Shown is the raw score.")
     elif rule.convention == "corrected":
         fits = "; ".join(_fit(run) for run in runs)
         own = (
@@ -230,10 +248,27 @@ def _wanted() -> ScoreRule:
     return RULES[current_one("score", list(RULES), "Raw")]
 
 
-def _usable(runs: Sequence[Run]) -> ScoreRule:
-    """The wanted convention if all of the runs have such a score, else the raw one."""
+def _usable(runs: Sequence[Run], computing: Computing) -> ScoreRule:
+    """The wanted convention if all of the runs have such a score, else the raw one; another until it is computed."""
     wanted = _wanted()
+    if wanted != ScoreRule() and computing(wanted) is not None:
+        shown = st.session_state.get(_SHOWN, ScoreRule())
+        return shown if all(store.known_ranking(run, shown) is not None for run in runs) else ScoreRule()
     return wanted if all(loaders.why_not(run, wanted) is None for run in runs) else ScoreRule()
+
+
+def ordering(runs: Sequence[Run], rule: ScoreRule) -> Work | None:
+    """Putting some runs in order under a convention: what to follow, or None where they are."""
+
+    def order(tell: Tell) -> None:
+        for place, run in enumerate(runs):
+            tell(place / len(runs), words)
+            if loaders.why_not(run, rule) is None:
+                loaders.ranking(run, rule)
+
+    words = f"{rule_key(rule)}: the score of {plural(sum(map(scored, runs)), 'image')} is computed from stored rows"
+    known = all(store.known_ranking(run, rule) is not None for run in runs)
+    return begin(("order", rule), runs, order, words, known=known)
 
 
 def _fit(run: Run) -> str:

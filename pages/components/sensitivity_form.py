@@ -13,7 +13,7 @@ from jepascore_core.jobs import Estimate, Job, SensitivityRequest
 from jepascore_core.sensitivity import experiments
 from jepascore_core.store.request import RunRequest
 from pages.components import live, loaders, pickers, sensitivity_choice, work
-from pages.components.guard import card, guard
+from pages.components.guard import card, guard, hide_status
 from pages.components.sensitivity_choice import Choice
 from pages.components.text import count, duration, md, plural, public_md, significant
 
@@ -149,7 +149,7 @@ def _tell_cost(choice: Choice, left: Sequence[RunRequest] | None, limit: int | N
     request = choice.run.request()
     measuring = not _settled(request)
     if measuring:
-        live.hide_status()
+        hide_status()
 
     @st.fragment(run_every=1.0 if measuring else None)
     def body() -> None:

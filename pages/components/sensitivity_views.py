@@ -18,6 +18,7 @@ from pages.components import loaders, pickers, sensitivity_example
 from pages.components import sensitivity_words as words
 from pages.components.captions import caption, chart
 from pages.components.guard import card
+from pages.components.prepared import Tell, prepared
 from pages.components.sensitivity_choice import CLASSES, CORRUPTIONS, LABELS, LAYERS, QUANTITIES, Choice
 from pages.components.text import column, count, listed, md, plural, public_md
 
@@ -47,6 +48,11 @@ def draw_corruptions(choice: Choice) -> None:
         )
         return
     with _calm("Nothing can be compared"):
+        if not prepared(
+            ("doses", tuple(choice.methods)), [choice.run, *found.values()], lambda tell: _doses(choice, found, tell),
+            "Comparing clean and corrupted images",
+        ):  # fmt: skip
+            return
         findings, left_out = _doses(choice, found)
         titles = _held(choice.methods, findings)
         with card("doses"):
@@ -63,10 +69,15 @@ def draw_corruptions(choice: Choice) -> None:
             sensitivity_example.draw(choice.run, found)
 
 
-def _doses(choice: Choice, found: Mapping[experiments.Dose, Run]) -> tuple[pd.DataFrame, dict[str, str]]:
+def _doses(
+    choice: Choice, found: Mapping[experiments.Dose, Run], tell: Tell | None = None
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Findings of every corruption, kind by kind: what is there already is not computed again for a new kind."""
     frames, left_out = [], dict[str, str]()
-    for kind in dict.fromkeys(kind for kind, _ in found):
+    kinds = list(dict.fromkeys(kind for kind, _ in found))
+    for place, kind in enumerate(kinds):
+        if tell is not None:
+            tell(place / len(kinds), f"Comparing clean images with {kind}, {place + 1} of {len(kinds)} corruptions")
         mine = {dose: run for dose, run in found.items() if dose[0] == kind}
         frame, missed = loaders.doses(choice.run, mine, list(choice.methods))
         frames.append(frame)
@@ -83,7 +94,13 @@ def _images(findings: pd.DataFrame) -> str:
 def draw_classes(choice: Choice) -> None:
     """Each class as the outliers."""
     with _calm("No class can be left out"):
-        findings, macro, left_out, notes = loaders.left_out_classes(choice.run, list(choice.methods))
+        methods = tuple(choice.methods)
+        if not prepared(
+            ("classes", methods), [choice.run], lambda tell: loaders.left_out_classes(choice.run, methods),
+            "Leaving each class out in turn",
+        ):  # fmt: skip
+            return
+        findings, macro, left_out, notes = loaders.left_out_classes(choice.run, methods)
         titles = _held(choice.methods, findings)
         if not titles:
             _left_out(left_out)
@@ -106,6 +123,8 @@ def draw_classes(choice: Choice) -> None:
 def draw_labels(choice: Choice) -> None:
     """How well wrong labels are found."""
     with _calm("No label can be shuffled"):
+        if not prepared("labels", [choice.run], lambda tell: loaders.label_noise(choice.run), "Shuffling labels"):
+            return
         findings, left_out = loaders.label_noise(choice.run)
         titles = {method.name: method.title for method in LABEL_METHODS if method.name in set(findings["method"])}
         controls = [method.name for method in LABEL_METHODS if method.control]
@@ -133,7 +152,13 @@ def draw_layers(choice: Choice) -> None:
         total = len(loaders.layer_ids(whole))
         inside, other = (experiments.find_layers(run, finished(), total) for run in (choice.run, choice.other))
         paired = experiments.corrupts(choice.run, choice.other)
-        findings, left_out = loaders.over_depth(inside, other, list(choice.methods), paired=paired)
+        asked = inside, other, tuple(choice.methods)
+        if not prepared(
+            ("depth", asked[2], paired, *inside, *other), [*inside.values(), *other.values()],
+            lambda tell: loaders.over_depth(*asked, paired=paired), "Comparing layers",
+        ):  # fmt: skip
+            return
+        findings, left_out = loaders.over_depth(*asked, paired=paired)
         titles = _held(choice.methods, findings)
         if not titles:
             _nothing(
