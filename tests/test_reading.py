@@ -16,9 +16,12 @@ from jepascore_core.agreement import rank
 from jepascore_core.errors import RunError
 from jepascore_core.files import write_json
 from jepascore_core.store import ScoreRule, columns, parts, score_values
+from jepascore_core.store import reading as reading_module
+from jepascore_core.store.array_files import array_file, read_arrays, write_arrays
 from jepascore_core.store.database import query_arrow
 from jepascore_core.store.part_writer import write_table
-from jepascore_core.store.reading import known_reading, reading
+from jepascore_core.store.progress import ProgressFile
+from jepascore_core.store.reading import Reading, known_reading, reading
 from jepascore_core.store.rule import columns_beside, score_column
 from jepascore_core.store.shelf import Shelf, held_by, shelf
 
@@ -212,6 +215,117 @@ def test_ranks_of_a_comparison_are_those_of_a_sort(tmp_path, tied):
             assert found.in_run[number].percentiles() == pytest.approx(
                 100 * (stats.rankdata(scores) - 0.5) / len(scores)
             )
+
+
+@pytest.fixture
+def done(run: store.Run, monkeypatch: pytest.MonkeyPatch) -> store.Run:
+    """A run that is done, and counts as a large one."""
+    monkeypatch.setattr(reading_module, "LEAST_KEPT", 10)
+    with ProgressFile(run.path, planned=N, done=N - 1, failed=1) as progress:
+        progress.set("done")
+    return run
+
+
+def kept_files(run: store.Run) -> list[Path]:
+    return sorted((run.path.parent / ".readings").glob("*"))
+
+
+def again(run: store.Run) -> Reading:
+    """The reading as the next process gets it."""
+    shelf.drop(lambda name, stamp: True)
+    return reading(run.path)
+
+
+def assert_alike(one: Reading, other: Reading) -> None:
+    for name in ("files", "class_names", "labels", "digest"):
+        assert getattr(one, name) == getattr(other, name)
+    for name in ("starts", "index", "class_codes", "errors"):
+        assert np.array_equal(getattr(one, name), getattr(other, name))
+        assert getattr(one, name).dtype == getattr(other, name).dtype
+    assert one.keys.equals(other.keys) and one.stored.equals(other.stored)
+    assert (one.by_index is None) == (other.by_index is None)
+    assert one.by_index is None or np.array_equal(one.by_index, other.by_index)
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+def test_the_next_process_finds_what_was_read_of_a_large_run(done, read, ascending):
+    if not ascending:
+        for number, path in zip((3, 2, 1), parts.part_files(done.path), strict=True):
+            path.rename(path.with_name(f"part-{number:06d}-turned.parquet"))
+    first = reading(done.path)
+    assert len(read) == 3 and len(kept_files(done)) == 1 and (first.by_index is None) == ascending
+    assert_alike(again(done), first)
+    assert len(read) == 3, "no part is read again"
+    assert [store.ranking(done).key(place) for place in range(5)] == [key for key, _ in sql_order(done, RULES[0])[:5]]
+
+
+def test_a_run_whose_parts_change_is_read_again_and_so_is_one_that_is_copied(done, read, tmp_path):
+    reading(done.path)
+    os.utime(parts.part_files(done.path)[1], ns=(1, 10**18))
+    assert len(again(done).files) == 3 and len(read) == 6
+    assert len(kept_files(done)) == 2
+    shutil.copytree(done.path, tmp_path / "copy")
+    assert len(reading(tmp_path / "copy")) == N - 1 and len(read) == 9
+
+
+def test_nothing_is_kept_of_a_small_run_one_at_work_or_where_nobody_may_write(done, read, monkeypatch):
+    with ProgressFile(done.path, planned=N) as progress:
+        progress.set("scoring")
+        reading(done.path)
+        progress.set("done")
+    with monkeypatch.context() as patch:
+        patch.setattr(reading_module, "LEAST_KEPT", N)
+        again(done)
+    with monkeypatch.context() as patch:
+        patch.setenv("JEPASCORE_READ_ONLY", "1")
+        again(done)
+    assert len(read) == 9 and not kept_files(done)
+    (done.path.parent / ".readings").write_text("no folder")
+    assert len(again(done)) == N - 1 and len(read) == 12
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "no archive", "a byte"])
+def test_a_damaged_file_is_as_if_there_were_none(done, read, damage):
+    first = reading(done.path)
+    (file,) = kept_files(done)
+    held = bytearray(file.read_bytes())
+    for at in range(0, len(held), 97) if damage == "a byte" else [0]:
+        wrong = bytearray(held)
+        wrong[at] ^= 0x55
+        kinds = {"cut": held[: len(held) // 2], "empty": b"", "zeros": bytes(len(held)), "no archive": b"[]" * 99}
+        file.write_bytes(wrong if damage == "a byte" else kinds[damage])
+        assert_alike(again(done), first)
+    assert len(read) > 3 and file.read_bytes() == bytes(held), "it is written anew"
+
+
+@pytest.mark.parametrize(
+    "name, wrong",
+    [
+        ("codes", np.full(N - 1, 3, np.int32)), ("codes", np.zeros(N - 1, np.int64)), ("index", np.arange(5)),
+        ("offsets", np.full(N, 1 << 30, np.int32)), ("offsets", np.zeros(3, np.int32)), ("starts", np.array([0, 9])),
+        ("starts", np.array([0, 80, 30, N - 1])), ("stored", np.zeros(3)), ("about", np.zeros(3, np.uint8)),
+        ("by_index", np.zeros(N - 1, np.int32)), ("letters", np.full(9 * N, 255, np.uint8)), ("errors", None),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_together_are_not_used(done, read, name, wrong):
+    first = reading(done.path)
+    (file,) = kept_files(done)
+    arrays = read_arrays(file)
+    assert arrays is not None
+    arrays[name] = wrong
+    np.savez(file, **{key: array for key, array in arrays.items() if array is not None})
+    assert_alike(again(done), first)
+    assert len(read) == 6
+
+
+def test_the_oldest_are_forgotten(tmp_path):
+    for number in range(5):
+        path = array_file(tmp_path / "kept", ["made", number])
+        assert write_arrays(path, {"x": np.arange(3)}, most=3)
+        os.utime(path, ns=(number, number))
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+    assert read_arrays(array_file(tmp_path / "kept", ["made", 0])) is None
+    assert read_arrays(path)["x"].tolist() == [0, 1, 2]
 
 
 def test_what_was_read_is_forgotten_last_and_by_bytes():

@@ -1,12 +1,14 @@
 """What every order of a run shares: keys, classes and numbers of its images, read once whatever the score convention.
 
 A reading takes about 55 bytes an image, of which runs of the same images share the keys. When parts are added to a
-run, only those are read.
+run, only those are read. That of a large run that is done is kept in a hidden folder beside the runs, for the next
+server.
 """
 
+import json
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -16,12 +18,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jepascore_core.allowed import read_only
 from jepascore_core.store import parts
+from jepascore_core.store.array_files import array_file, read_arrays, write_arrays
 from jepascore_core.store.columns import PartsChangedError, of_parts, patiently
 from jepascore_core.store.parts import PartFile
+from jepascore_core.store.progress import read_progress
 from jepascore_core.store.shelf import Held, held_by, name_of, shelf
 
 _Made = TypeVar("_Made")
+
+FOLDER = ".readings"
+LEAST_KEPT = 100_000  # images; fewer are read in a moment
+_MOST_KEPT = 32
+_FORMAT = 1  # of what is kept
 
 _COLUMNS = ("index", "key", "label", "class_name", "jepa_score", "score_error")
 
@@ -99,7 +109,11 @@ def reading(folder: Path) -> Reading:
     stamp, name = parts.stamp(folder), name_of("reading", folder)
     held = shelf.get(name, stamp)
     if held is None:
-        held = patiently(lambda: _read(folder, shelf.last(name)))
+        last = shelf.last(name)
+        held = _kept(folder) if last is None else None
+        if held is None:
+            held = patiently(lambda: _read(folder, last))
+            _keep(folder, held)
         shelf.put(name, stamp, held, held.held(), dear=True)
     return held
 
@@ -238,6 +252,76 @@ def _reading(pieces: dict[PartFile, _Piece]) -> Reading:
         tuple(labels[code] for code in order), whole.stored, whole.errors, by_index,
         digest if by_index is None else digest_of(keys.take(pa.array(by_index))),
     )  # fmt: skip
+
+
+def _file(folder: Path, files: Sequence[PartFile]) -> Path:
+    """Where the reading of some parts is kept."""
+    made_from = [_FORMAT, str(folder.absolute()), [[file.path.name, *file.stamp] for file in files]]
+    return array_file(folder.absolute().parent / FOLDER, made_from)
+
+
+def _keep(folder: Path, held: Reading) -> None:
+    """Keep the reading of a large run that is done."""
+    if len(held) < LEAST_KEPT or read_only() or not _is_done(folder):
+        return
+    _, offsets, letters = held.keys.buffers()
+    if held.keys.offset or letters is None:
+        return
+    about = {"class_names": held.class_names, "labels": held.labels, "digest": held.digest}
+    arrays = {
+        "about": np.frombuffer(json.dumps(about).encode(errors="surrogatepass"), np.uint8), "starts": held.starts,
+        "offsets": np.frombuffer(offsets, np.int32)[: len(held) + 1], "letters": np.frombuffer(letters, np.uint8),
+        "index": held.index, "codes": held.class_codes, "stored": held.stored.to_numpy(), "errors": held.errors,
+    }  # fmt: skip
+    if held.by_index is not None:
+        arrays["by_index"] = held.by_index
+    write_arrays(_file(folder, held.files), arrays, most=_MOST_KEPT)
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether nobody adds to a run."""
+    try:
+        return not read_progress(folder).active
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _kept(folder: Path) -> Reading | None:
+    """The reading of a run as it is now, if it is kept and sound."""
+    files = tuple(parts.identified(folder))
+    found = read_arrays(_file(folder, files)) if files else None
+    if found is None:
+        return None
+    try:
+        about = json.loads(found["about"].tobytes())
+        n = len(found["index"])
+        keys = pa.StringArray.from_buffers(n, pa.py_buffer(found["offsets"]), pa.py_buffer(found["letters"]))
+        keys.validate(full=True)
+        held = Reading(
+            files, found["starts"], keys, found["index"], found["codes"], tuple(about["class_names"]),
+            tuple(about["labels"]), pa.array(found["stored"]), found["errors"], found.get("by_index"), about["digest"],
+        )  # fmt: skip
+    except (KeyError, ValueError, TypeError, pa.ArrowException):
+        return None
+    return replace(held, keys=_keys.setdefault(digest_of(keys), keys)) if _sound(held) else None
+
+
+def _sound(held: Reading) -> bool:
+    """Whether a kept reading fits together: its checksums say that it is what was written, not by whom."""
+    n, classes = len(held.index), len(held.class_names)
+    rows = [held.keys, held.class_codes, held.stored, held.errors]
+    return (
+        all(len(column) == n for column in rows)
+        and (held.index.dtype, held.class_codes.dtype, held.errors.dtype) == (np.int64, np.int32, np.float32)
+        and held.stored.type == pa.float64()
+        and len(held.labels) == classes
+        and (not n or 0 <= held.class_codes.min() <= held.class_codes.max() < classes)
+        and len(held.starts) == len(held.files) + 1
+        and held.starts[0] == 0
+        and held.starts[-1] == n
+        and bool((np.diff(held.starts) >= 0).all())
+        and (held.by_index is None or np.array_equal(np.sort(held.by_index), np.arange(n)))
+    )
 
 
 _keys: "weakref.WeakValueDictionary[str, pa.StringArray]" = weakref.WeakValueDictionary()

@@ -19,6 +19,7 @@ from jepascore_core.store import Run
 from pages.components import loaders
 from pages.components.guard import guard, hide_status
 from pages.components.text import duration
+from pages.components.warm import hold_off
 
 _LOG = logging.getLogger("jepascore")
 
@@ -122,6 +123,7 @@ def follow(work: Work, note: str = "") -> None:
         if work.over.is_set():
             st.rerun()
         work.asked_s = time.monotonic()
+        hold_off()
         with guard(), st.container(key=f"preparing_{abs(hash(work.of))}", gap="xsmall"):
             waited_s = work.asked_s - work.since_s
             so_far = f", {duration(waited_s)} so far" if waited_s >= 1 else ""

@@ -12,15 +12,20 @@ QUIET_S = 1.0  # since a page was drawn: an import holds up whoever clicks meanw
 _LATER = ("sklearn.decomposition", "jepascore_core.encoders")  # the last one comes with torch
 
 _begun = threading.Lock()
-_drawn_s = 0.0  # when a page was drawn last
+_drawn_s = 0.0  # when a page was drawn or waited for last
 
 
 def warm() -> None:
     """Begin, once in the server's life, and go on when no page is drawn for a moment; returns at once."""
-    global _drawn_s
-    _drawn_s = time.monotonic()
+    hold_off()
     if _begun.acquire(blocking=False):
         threading.Thread(target=_import_all, name="warm", daemon=True).start()
+
+
+def hold_off() -> None:
+    """Import nothing for a moment: a page is drawn, or somebody waits for what is computed beside it."""
+    global _drawn_s
+    _drawn_s = time.monotonic()
 
 
 def _import_all() -> None:
