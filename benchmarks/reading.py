@@ -5,10 +5,12 @@
 Makes synthetic runs as ``benchmarks.ui`` does, or takes those of an earlier one, and asks each question for the first
 time in one process: an order under each convention, all encoders side by side, one image with its neighbours. Processor
 time is of all threads; the wall clock depends on what else the machine does. torch is in memory, as in the dashboard.
+What was read of a large run is kept for the next process, which is asked last.
 """
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,8 @@ from jepascore_core import store
 from jepascore_core.comparison import correlations
 from jepascore_core.files import write_json
 from jepascore_core.store import ScoreRule
+from jepascore_core.store.reading import FOLDER
+from jepascore_core.store.shelf import shelf
 
 RESULTS = Path(__file__).parent / "results" / "reading.json"
 RULES = {
@@ -68,6 +72,8 @@ def questions(runs: list[store.Run]) -> Iterator[tuple[str, Callable[[], object]
     common = store.common_images(runs)
     yield "correlations of two of them", lambda: correlations(common, 0, 1)
     yield "all encoders, raw again", lambda: store.common_images(runs)
+    shelf.drop(lambda name, stamp: True)
+    yield "order, raw, in the next process", lambda: store.ranking(run)
 
 
 def main() -> None:
@@ -82,6 +88,7 @@ def main() -> None:
         home = options.home or Path(aside)
         jpegs = [] if options.home and any(home.glob(f"runs/*-{options.rows}")) else thumbnails()
         runs = [store.open_run(make_run(home, options.rows, encoder, jpegs)) for encoder in range(options.encoders)]
+        shutil.rmtree(home / "runs" / FOLDER, ignore_errors=True)  # what an earlier process kept of them
         found = [measured(name, ask) for name, ask in questions(runs)]
     write_json(options.out, {"environment": environment("cpu"), "rows": options.rows, "questions": found})
     print(json.dumps({"written": str(options.out)}))

@@ -2,8 +2,9 @@
 
 Two clocks: the page notes when it was clicked and when it was last unfinished (``ui_probe.js``); the server notes when
 it was asked for a run of the script and when it queued ``script_finished`` (``ui_clock.py``). A click's *server time*
-is the time between the two, added up where one click asks for several runs. The browser's network log tells what is
-still under way, and how much is sent.
+is the time between the two, added up where one click asks for several runs: where something takes long, the first run
+answers with the rest of the page, some look how far it is, and the last one draws it. What is computed beside the page
+counts as time to the settled view. The browser's network log tells what is still under way, and how much is sent.
 """
 
 import asyncio
@@ -50,7 +51,8 @@ class Seen:
     """What one action took.
 
     Attributes:
-        server_s: Seconds that the server's script ran for it; None where it was not asked.
+        answered_s: Seconds from the first request of the server's script to its end; None where it was not asked.
+        server_s: Seconds that the script ran for it in all, looks at what is computed beside the page among them.
         settled_s: Seconds from the click, or from asking for a page, to the settled view.
         view_bytes: Received for the view: websocket frames and pictures.
         program_bytes: Received of the page's own program (scripts, styles, fonts), once for each browser.
@@ -58,6 +60,7 @@ class Seen:
             (``gallery``), and until it had ``settled``.
     """
 
+    answered_s: float | None
     server_s: float | None
     settled_s: float
     view_bytes: int
@@ -166,6 +169,7 @@ class Tab:
         spent = spans(marks, self._session)
         program = sum(size for kind, size in self._loaded if kind in _PROGRAM)
         return Seen(
+            answered_s=spent[0] if spent else None,
             server_s=sum(spent) if spent else None,
             settled_s=stages["settled"] if opened else (read["busy"] - (read["begin"] or read["busy"])) / 1000,
             view_bytes=sum(size for _, kind, size in self._frames if kind != "sent")

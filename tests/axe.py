@@ -13,15 +13,19 @@ STREAMLITS = {
 UNLOCK = "html { overflow: visible !important }"
 
 
-def complaints(tab, schemes: Iterable[str] = ("light", "dark")) -> list[str]:
+def complaints(tab, schemes: Iterable[str] = ("light", "dark"), within: str | None = None) -> list[str]:
     """What axe finds serious or critical in each theme, but for what is Streamlit's; the tab stays in the last one."""
+    where = {"include": [[within]]} if within else {}
     tab.add_style_tag(content=UNLOCK)
     tab.evaluate(AXE_SCRIPT)
     told = []
     for place, scheme in enumerate(schemes):
         show_in(tab, scheme)
         only = {"runOnly": ["color-contrast"]} if place else {}  # all else is the same in both
-        found = tab.evaluate("only => axe.run(document, {resultTypes: ['violations'], ...only})", only)
+        found = tab.evaluate(
+            "([where, only]) => axe.run(where.include ? where : document, {resultTypes: ['violations'], ...only})",
+            [where, only],
+        )
         for violation in found["violations"]:
             if violation["impact"] not in ("serious", "critical"):
                 continue

@@ -30,7 +30,7 @@ def test_the_bar_of_a_selection_and_the_drawer(app: App, tab) -> None:
     for part in drawer.get_by_test_id("stButtonGroup").get_by_role("radio").all():
         part.click()
         settle(tab)
-        found[part.inner_text()] = complaints(tab)
+        found[part.inner_text()] = complaints(tab, within="[role=dialog]")  # the page behind it was looked at above
     assert {"Spectrum", "Patches", "Neighbours"} <= set(found)
     assert not any(found.values()), json.dumps(found, indent=1, ensure_ascii=False)
 
