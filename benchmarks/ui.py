@@ -74,7 +74,7 @@ async def measure(browser: Browser, folder: Path, rows: int, repeats: int, log: 
         together = await together_at(browser, server)
         memory.append({"when": f"{BROWSERS} browsers", **server.memory()})
     return {
-        "rows": rows, "encoders": len(list((folder / "runs").iterdir())), "loads": loads, "clicks": clicks,
+        "rows": rows, "encoders": len(list((folder / "runs").glob("*/run.json"))), "loads": loads, "clicks": clicks,
         "memory": memory, "together": together, "errors": errors, "busy_by_others_percent": [disturbed, busy_percent()],
     }  # fmt: skip
 

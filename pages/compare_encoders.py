@@ -21,13 +21,7 @@ with page(
         st.stop()
     choice = compare_choice.choose(groups)
 
-    def figures() -> None:
-        reopen()
-        if len(choice.runs) < 2:
-            st.caption("Choose at least two encoders above.")
-            return
-        if not compare_choice.compared(choice):
-            return
+    def agreement() -> None:
         common = loaders.common(choice.runs, choice.rule, choice.classes)
         if note := compare_choice.in_common(choice, common):
             st.caption(f":material/info: {note}")
@@ -45,6 +39,13 @@ with page(
         with card("classes"):
             compare.draw_classes(choice, common)
         selection_bar.draw(choice.rule)
+
+    def figures() -> None:
+        reopen()
+        if len(choice.runs) < 2:
+            st.caption("Choose at least two encoders above.")
+        elif compare_choice.compared(choice):
+            agreement()
 
     open_image(choice.rule)
     live.live(figures)

@@ -6,6 +6,8 @@ from pages.components import live, outliers_choice, outliers_compare, outliers_i
 from pages.components.guard import card, page
 from pages.components.inspector import open_image, reopen
 from pages.components.opening import runs_to_explore
+from pages.components.outliers_choice import Choice
+from pages.components.prepared import ready
 
 with page(
     "Outliers",
@@ -19,10 +21,8 @@ with page(
         st.stop()
     choice = outliers_choice.choose(offered)
 
-    def methods() -> None:
+    def methods(choice: Choice) -> None:
         found = outliers_compare.evaluated(choice)
-        if found is None:
-            return
         with card("methods"):
             outliers_compare.draw_methods(choice, found)
         if not found.judged:
@@ -45,8 +45,8 @@ with page(
             st.caption("Choose at least one other run above.")
         elif choice.view == outliers_choice.VIEWS[1]:
             outliers_sweep.draw_sweeps(choice)
-        else:
-            methods()
+        elif (shown := ready("outliers_shown", choice, outliers_compare.evaluating)) is not None:
+            methods(shown)
         selection_bar.draw()
 
     open_image()

@@ -5,7 +5,7 @@ import streamlit as st
 from pages.components import loaders, readiness
 from pages.components.guard import card, page
 from pages.components.opening import runs_to_explore
-from pages.components.prepared import prepared
+from pages.components.prepared import ready
 
 with page(
     "Readiness",
@@ -19,13 +19,11 @@ with page(
     if not choice.references:
         st.caption("Choose at least one reference above.")
         st.stop()
-    asked = choice.domain, choice.references, choice.rule
-    if not prepared(
-        ("readiness", choice.rule), [choice.domain, *choice.references], lambda tell: loaders.readiness(*asked),
-        "Comparing scores and embeddings with the references",
-    ):  # fmt: skip
+    shown = ready("readiness_shown", choice, readiness.assessing)
+    if shown is None:
         st.stop()
-    found = loaders.readiness(*asked)
+    choice = shown
+    found = loaders.readiness(choice.domain, choice.references, choice.rule)
     with card("sentence"):
         readiness.draw_sentence(found)
     with card("scores"):

@@ -23,6 +23,7 @@ from jepascore_core.encoders.encoder import Encoder
 from jepascore_core.errors import RunError
 from jepascore_core.runner import Hooks, score_work
 from jepascore_core.store import ScoreRule
+from jepascore_core.store.shelf import shelf
 from pages.components.compare import told
 from pages.components.compare_boxes import scatter_name
 from pages.components.compare_choice import Choice, comparable
@@ -91,6 +92,16 @@ def test_of_the_same_sample_all_images_are_common_in_any_order(on_home: list[sto
     assert len(one) == len(other) == N - 1 and one.images == other.images
     assert one.scores(0).tolist() == other.scores(1).tolist()
     assert one.images != store.common_images(on_home).images
+
+
+def test_what_is_remembered_of_a_comparison_is_known_and_nothing_else(on_home):
+    shelf.drop(lambda name, stamp: True)
+    rule = ScoreRule("listing1")
+    assert store.known_common(on_home, rule) is None and store.known_ranking(on_home[0], rule) is None
+    found = store.common_images(on_home, rule)
+    assert store.known_common(on_home, rule) is found and store.known_common(on_home) is None
+    assert store.known_ranking(on_home[0], rule) is found.rankings[0]
+    assert store.known_common(on_home, rule, [HOSTILE[0]]) is None and store.known_common(on_home[::-1], rule) is None
 
 
 @pytest.mark.parametrize("runs", [slice(0, 2), slice(0, 3)])

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -162,3 +162,38 @@ def test_the_page_is_drawn_without_it_and_then_with_it() -> None:
     page.run()
     assert [text.value for text in page.markdown] == ["Here it is.", "The rest of the page."]
     assert not page.caption and not page.get("progress")
+
+
+def _choosing_page() -> None:
+    import streamlit as st
+
+    from pages.components import prepared as preparing
+    from tests import test_prepared
+
+    wanted = st.radio("Choice", ["quick", "slow"], key="choice")
+    shown = preparing.ready(
+        "shown", wanted, lambda choice: preparing.begin(choice, [], test_prepared.of(choice), "At work")
+    )
+    st.markdown(f"Shown is {shown}.")
+
+
+def of(choice: str) -> Callable[[prepared.Tell], object]:
+    """What the page above computes for a choice."""
+    return slow if choice == "slow" else lambda tell: None
+
+
+@pytest.mark.parametrize("first", ["quick", "slow"])
+def test_the_choice_before_is_shown_until_another_is_computed(first: str) -> None:
+    opened.clear()
+    try:
+        page = AppTest.from_function(_choosing_page)
+        page.session_state["choice"] = first
+        assert page.run().markdown[0].value == f"Shown is {'quick' if first == 'quick' else None}."
+        page.radio(key="choice").set_value("slow").run()
+        assert page.markdown[0].value == f"Shown is {'quick' if first == 'quick' else None}."
+        assert ("Shown meanwhile" in page.caption[0].value) == (first == "quick")
+    finally:
+        opened.set()
+    for work in list(prepared._at_work.values()):
+        ended(work)
+    assert page.run().markdown[0].value == "Shown is slow." and not page.caption

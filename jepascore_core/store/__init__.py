@@ -9,7 +9,7 @@ memory of both, ``query``, ``nearest`` and ``rankings`` the questions, ``common`
 keeps a run sound.
 """
 
-from jepascore_core.store.common import Common, common_images, encoder_of, one_dataset, same_dataset
+from jepascore_core.store.common import Common, common_images, encoder_of, known_common, one_dataset, same_dataset
 from jepascore_core.store.exports import export
 from jepascore_core.store.gaussian import RunGaussian, fitted_gaussian
 from jepascore_core.store.nearest import nearest
@@ -80,6 +80,7 @@ __all__ = [
     "fitted_gaussian",
     "format_classes",
     "is_given",
+    "known_common",
     "known_ranking",
     "list_runs",
     "list_tags",

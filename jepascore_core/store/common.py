@@ -18,7 +18,7 @@ from jepascore_core.store.rankings import Ranking, ranking
 from jepascore_core.store.reading import digest_of
 from jepascore_core.store.rule import ScoreRule
 from jepascore_core.store.runs import Run
-from jepascore_core.store.shelf import Held, held_by, name_of, shelf
+from jepascore_core.store.shelf import Held, Name, held_by, name_of, shelf
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,14 +164,25 @@ def common_images(runs: Sequence[Run], rule: ScoreRule | None = None, classes: S
         if not all(one_dataset(run, other) for other in runs):
             raise RunError(f"{runs[0].name} and {run.name} score different images, so that they cannot be compared.")
     rule = rule or ScoreRule()
-    stamp = " ".join(parts.stamp(run.path) for run in runs)
-    name = name_of("common", runs[0].path, *(run.path.absolute() for run in runs[1:]), rule, *classes)
+    name, stamp = _name_and_stamp(runs, rule, classes)
     ordered = [_in_order(run, rule) for run in runs]
     known: Common | None = shelf.get(name, stamp)
     if known is None or any(held is not run.ranking for held, run in zip(known.rankings, ordered, strict=True)):
         known = (common_images(runs, rule).of_classes(classes)) if classes else _joined(ordered)
         shelf.put(name, stamp, known, known.held())
     return known
+
+
+def known_common(runs: Sequence[Run], rule: ScoreRule | None = None, classes: Sequence[str] = ()) -> Common | None:
+    """What ``common_images`` would return of some runs as they are now, if it is remembered."""
+    known: Common | None = shelf.get(*_name_and_stamp(runs, rule or ScoreRule(), classes))
+    return known
+
+
+def _name_and_stamp(runs: Sequence[Run], rule: ScoreRule, classes: Sequence[str]) -> tuple[Name, str]:
+    """Under what a match is remembered."""
+    others = (run.path.absolute() for run in runs[1:])
+    return name_of("common", runs[0].path, *others, rule, *classes), " ".join(parts.stamp(run.path) for run in runs)
 
 
 def _dataset(run: Run) -> tuple[str, str]:

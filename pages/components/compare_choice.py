@@ -1,13 +1,12 @@
 """What the page that compares encoders compares: dataset, encoders, classes, extremes, axes; all kept in the URL."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import streamlit as st
 
-from jepascore_core import jobs
+from jepascore_core import jobs, store
 from jepascore_core.allowed import read_only
 from jepascore_core.comparison import FIRST_N
 from jepascore_core.store import Common, Run, RunRequest, ScoreRule, encoder_of, same_dataset
@@ -89,36 +88,37 @@ def choose(groups: Mapping[str, list[Run]]) -> Choice:
         classes = _pick_classes(runs)
         n = _pick_n()
         percentiles, in_class = _pick_axes()
-        comparing = partial(_comparing, runs, names, classes, n)
-        rule = pickers.pick_rule(runs, comparing)
-    pickers.note_on_score(runs, rule, comparing)
-    return Choice(runs, names, classes, n, percentiles, in_class, rule)
+        begun = Choice(runs, names, classes, n, percentiles, in_class, ScoreRule())
+        rule = pickers.pick_rule(runs, lambda wanted: _comparing(replace(begun, rule=wanted)))
+    return replace(begun, rule=rule)
 
 
 def compared(choice: Choice) -> bool:
     """Whether the images are matched and every two encoders compared; where not yet, that is said here."""
-    work = _comparing(choice.runs, choice.names, choice.classes, choice.n, choice.rule)
-    if work is not None:
+    if (work := _comparing(choice)) is not None:
         follow(work)
+    else:
+        pickers.note_on_score(choice.runs, choice.rule)
     return work is None
 
 
-def _comparing(
-    runs: Sequence[Run], names: Sequence[str], classes: Sequence[str], n: int, rule: ScoreRule
-) -> Work | None:
-    """Comparing every two of some runs, where all of them have a score under the rule; None where that is done."""
+def _comparing(choice: Choice) -> Work | None:
+    """Begin to compare encoders that all have such a score; None where that is done."""
+    runs, rule = choice.runs, choice.rule
 
     def compare(tell: Tell) -> None:
         if len(runs) < 2 or any(loaders.why_not(run, rule) for run in runs):
             return
-        common = loaders.common(runs, rule, classes)
+        common = loaders.common(runs, rule, choice.classes)
         for place, (i, j) in enumerate(pairs(runs)):
-            tell((place + 1) / (len(pairs(runs)) + 1), f"Comparing {md(names[i])} and {md(names[j])}")
+            tell((place + 1) / (len(pairs(runs)) + 1), f"Comparing {md(choice.names[i])} and {md(choice.names[j])}")
             if len(common):
                 loaders.correlations(runs, common, rule, i, j)
-                loaders.shared(runs, common, rule, i, j, n)
+                loaders.shared(runs, common, rule, i, j, choice.n)
 
-    return begin(("compare", rule, tuple(classes), n), runs, compare, "Matching images by key")
+    forgotten = len(runs) > 1 and store.known_common(runs, rule, choice.classes) is None
+    name = "compare", rule, tuple(choice.classes), choice.n
+    return begin(name, runs, compare, "Matching images by key", known=False if forgotten else None)
 
 
 def pairs(runs: Sequence[Run]) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from jepascore_core.store import ScoreRule
 from pages.components import loaders, pickers
 from pages.components.captions import caption, chart
 from pages.components.outliers_choice import Choice
-from pages.components.prepared import Tell, prepared
+from pages.components.prepared import Tell, Work, begin
 from pages.components.text import EMPTY, column, count, listed, md, number, plural, public_md
 
 _HARMLESS = re.compile(r"[\w ,.·…()-]+")
@@ -27,8 +27,8 @@ _BY = "Whose values threshold, curves and images below are of."
 _VERSUS = "Shown are the images on which the two methods differ most."
 
 
-def evaluated(choice: Choice) -> Evaluation | None:
-    """Judge by every method; None while that goes on."""
+def evaluating(choice: Choice) -> Work | None:
+    """Begin to judge by every method; None where that is done."""
 
     def evaluate(tell: Tell) -> None:
         def on_method(done: int, total: int, title: str) -> None:
@@ -36,8 +36,11 @@ def evaluated(choice: Choice) -> Evaluation | None:
 
         loaders.outlier_evaluation(choice.runs, choice.drop_top, on_method)
 
-    if not prepared(("outliers", choice.drop_top), choice.runs, evaluate, "Reading embeddings and spectra"):
-        return None
+    return begin(("outliers", choice.drop_top), choice.runs, evaluate, "Reading embeddings and spectra", patience=4)
+
+
+def evaluated(choice: Choice) -> Evaluation:
+    """What every method says."""
     return loaders.outlier_evaluation(choice.runs, choice.drop_top)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import streamlit as st
 
@@ -35,8 +34,6 @@ _ABOUT = (
     "The same, clipped earlier.",
 )
 ALL_IMAGES = "All images"
-Computing = Callable[[ScoreRule], Work | None]
-
 _SHOWN = "score_shown"  # the convention that this visitor saw last
 
 
@@ -201,18 +198,18 @@ def pick_run(labels: dict[str, Run], default: Run) -> Run:
     return labels.get(label) or default
 
 
-def pick_rule(runs: Sequence[Run], computing: Computing | None = None) -> ScoreRule:
+def pick_rule(runs: Sequence[Run], preparing: Callable[[ScoreRule], Work | None] | None = None) -> ScoreRule:
     """Choose the convention of the score, kept in the URL as ``score``.
 
     Args:
         runs: The runs.
-        computing: Begins what the page needs under a convention, or says that it is there; None: an order of each run.
+        preparing: Begins what the page needs under a convention, for a page that shows nothing until that is there.
 
     Returns:
-        The convention to show: raw where one of the runs lacks another, and that shown before while another is being
-        computed, which takes a moment for large runs. ``note_on_score`` says either.
+        The convention: raw where one of the runs lacks another, and that shown before while another is being computed,
+        which takes a moment for very large runs. ``note_on_score`` says either.
     """
-    rule = _usable(runs, computing or partial(ordering, runs))
+    rule = _usable(runs, preparing)
     with chip("Score", rule_key(rule)):
         st.radio(
             "Score", list(RULES), key="score", bind="query-params", captions=_ABOUT, width=420,
@@ -222,11 +219,11 @@ def pick_rule(runs: Sequence[Run], computing: Computing | None = None) -> ScoreR
     return rule
 
 
-def note_on_score(runs: Sequence[Run], rule: ScoreRule, computing: Computing | None = None) -> None:
-    """One sentence on what stands behind the scores shown, where there is something to say; see ``pick_rule``."""
+def note_on_score(runs: Sequence[Run], rule: ScoreRule) -> None:
+    """One sentence on what stands behind the scores shown, where there is something to say."""
     wanted = _wanted()
     if wanted != rule:
-        if (work := (computing or partial(ordering, runs))(wanted)) is not None:
+        if (work := ordering(runs, wanted)) is not None:
             follow(work, f"Shown meanwhile: {rule_key(rule).lower()}.")
             return
         reasons = dict.fromkeys(filter(None, (loaders.why_not(run, wanted) for run in runs)))
@@ -248,10 +245,12 @@ def _wanted() -> ScoreRule:
     return RULES[current_one("score", list(RULES), "Raw")]
 
 
-def _usable(runs: Sequence[Run], computing: Computing) -> ScoreRule:
+def _usable(runs: Sequence[Run], preparing: Callable[[ScoreRule], Work | None] | None) -> ScoreRule:
     """The wanted convention if all of the runs have such a score, else the raw one; another until it is computed."""
     wanted = _wanted()
-    if wanted != ScoreRule() and computing(wanted) is not None:
+    if preparing is not None and preparing(wanted) is not None:
+        return wanted
+    if preparing is None and wanted != ScoreRule() and ordering(runs, wanted) is not None:
         shown = st.session_state.get(_SHOWN, ScoreRule())
         return shown if all(store.known_ranking(run, shown) is not None for run in runs) else ScoreRule()
     return wanted if all(loaders.why_not(run, wanted) is None for run in runs) else ScoreRule()

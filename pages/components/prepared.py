@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import streamlit as st
 
@@ -20,6 +21,8 @@ from pages.components import loaders
 from pages.components.guard import guard, hide_status
 from pages.components.text import duration
 from pages.components.warm import hold_off
+
+_Choice = TypeVar("_Choice")
 
 _LOG = logging.getLogger("jepascore")
 
@@ -70,7 +73,13 @@ _done: OrderedDict[Hashable, None] = OrderedDict()
 
 
 def begin(
-    name: Hashable, runs: Sequence[Run], compute: Callable[[Tell], object], words: str, *, known: bool | None = None
+    name: Hashable,
+    runs: Sequence[Run],
+    compute: Callable[[Tell], object],
+    words: str,
+    *,
+    known: bool | None = None,
+    patience: float = 1,
 ) -> Work | None:
     """Compute something of some runs beside the page, unless it was done before.
 
@@ -82,6 +91,7 @@ def begin(
         compute: Gets a function to tell how far it is; called in a thread of its own, outside of any page.
         words: What is being done, Markdown.
         known: Whether its result is at hand; None where that follows from its having been computed.
+        patience: How much longer than usual to wait, times, where a page that is drawn twice costs more.
 
     Returns:
         None when it is done, soon if not at once; else what to ``follow``.
@@ -101,7 +111,7 @@ def begin(
             work = _at_work[of] = Work(of, words)
             threading.Thread(target=_run, args=(work, compute), name="prepared", daemon=True).start()
         work.asked_s = time.monotonic()
-    if not work.over.wait(PATIENCE_S):
+    if not work.over.wait(max(0.0, work.since_s + patience * PATIENCE_S - time.monotonic())):
         return work
     if work.error is not None:
         _forget(work)
@@ -142,6 +152,29 @@ def prepared(name: Hashable, runs: Sequence[Run], compute: Callable[[Tell], obje
     if work is not None:
         follow(work)
     return work is None
+
+
+def ready(key: str, wanted: _Choice, start: Callable[[_Choice], Work | None]) -> _Choice | None:
+    """What can be shown: what is wanted, or the choice before it as long as that is being computed, which is said here.
+
+    Args:
+        key: Under which the visitor's last choice is remembered; one for each place.
+        wanted: What was chosen.
+        start: Begins what a choice needs, or says that it is there.
+
+    Returns:
+        A choice; None where there was none before.
+
+    Raises:
+        Exception: As ``begin``.
+    """
+    work = start(wanted)
+    if work is None:
+        st.session_state[key] = wanted
+        return wanted
+    last: _Choice | None = st.session_state.get(key)
+    follow(work, "" if last is None else "Shown meanwhile is what was chosen before.")
+    return last
 
 
 def _run(work: Work, compute: Callable[[Tell], object]) -> None:

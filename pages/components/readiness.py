@@ -13,10 +13,11 @@ from jepascore_core.naming import distinct_names
 from jepascore_core.plots import SCORE_AXIS
 from jepascore_core.readiness import Beside, Readiness
 from jepascore_core.store import Run, ScoreRule, encoder_of, same_dataset
-from pages.components import pickers, words
+from pages.components import loaders, pickers, words
 from pages.components.captions import caption, chart
 from pages.components.curves import drawn_curves
 from pages.components.guard import card
+from pages.components.prepared import Work, begin
 from pages.components.text import EMPTY, column, count, dot, md, number, public_md
 
 MOST_REFERENCES = 6
@@ -75,6 +76,15 @@ def choose(runs: Sequence[Run]) -> Choice:
         return Choice(domain, references, ScoreRule())
     pickers.note_on_score([domain, *references], rule)
     return Choice(domain, references, rule)
+
+
+def assessing(choice: Choice) -> Work | None:
+    """Begin to compare the domain with its references; None where that is done."""
+    asked = choice.domain, choice.references, choice.rule
+    return begin(
+        ("readiness", choice.rule), [choice.domain, *choice.references], lambda tell: loaders.readiness(*asked),
+        "Comparing scores and embeddings with the references", patience=4,
+    )  # fmt: skip
 
 
 def _pick_references(domain: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
