@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from tests.browsing import CHROMIUM, FLAGS, App, complaint, serve
 
 ROOT = Path(__file__).parent.parent
+MAIN = sys.modules["__main__"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core; threads of all of them would fight over it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -53,6 +55,14 @@ def pages_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the runs of the person who runs it."""
     monkeypatch.setenv("JEPASCORE_HOME", str(tmp_path / "jepascore-home"))
+
+
+@pytest.fixture(autouse=True)
+def main_stays() -> Iterator[None]:
+    """AppTest leaves its page behind as ``__main__``, which a process that a later test forks would run."""
+    sys.modules["__main__"] = MAIN
+    yield
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.fixture
