@@ -9,11 +9,12 @@ from streamlit import config
 from jepascore_core.allowed import read_only
 from jepascore_core.store.release import keep_large_blocks_apart
 from pages.components.login import require_login
-from pages.components.warm import warm
+from pages.components.warm import hold_off, warm
 
 # torch comes later; beside a run at work its waiting threads would make a page take ten times as long
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 keep_large_blocks_apart()
+hold_off()
 
 HERE = Path(__file__).parent
 
