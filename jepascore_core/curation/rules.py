@@ -16,18 +16,17 @@ Rule = Callable[[Scores, Ints, int, np.random.Generator], Ints]
 
 def top(scores: Scores, classes: Ints, n: int, rng: np.random.Generator) -> Ints:
     """The highest scores: positions, (n,)."""
-    return _order(scores, rng)[::-1][:n]
+    return _ranks(scores, len(scores) - n, n, rng)
 
 
 def bottom(scores: Scores, classes: Ints, n: int, rng: np.random.Generator) -> Ints:
     """The lowest scores: positions, (n,)."""
-    return _order(scores, rng)[:n]
+    return _ranks(scores, 0, n, rng)
 
 
 def middle(scores: Scores, classes: Ints, n: int, rng: np.random.Generator) -> Ints:
     """The scores around the median: positions, (n,)."""
-    first = (len(scores) - n) // 2
-    return _order(scores, rng)[first : first + n]
+    return _ranks(scores, (len(scores) - n) // 2, n, rng)
 
 
 def stratified(scores: Scores, classes: Ints, n: int, rng: np.random.Generator) -> Ints:
@@ -96,11 +95,14 @@ def kept_count(n: int, fraction: float) -> int:
     return max(1, min(n, round(fraction * n)))
 
 
-def _order(scores: Scores, rng: np.random.Generator) -> Ints:
-    """Positions by ascending score, equal ones at random: their order in a dataset is often that of its classes."""
-    shuffled = np.empty(len(scores), np.int64)
-    shuffled[rng.permutation(len(scores))] = np.arange(len(scores))
-    return shuffled[np.argsort(scores[shuffled], kind="stable")]
+def _ranks(scores: Scores, first: int, n: int, rng: np.random.Generator) -> Ints:
+    """Positions of n scores in a row of the ascending order, from the given place on, in any order.
+
+    Which of equal ones is random: their order in a dataset is often that of its classes. A partition of shuffled scores
+    looks at nothing but their values, so that each of equal ones is as likely in as another.
+    """
+    shuffled = rng.permutation(len(scores))
+    return shuffled[np.argpartition(scores[shuffled], (first, first + n - 1))[first : first + n]]
 
 
 def _per_class(rule: Rule, scores: Scores, classes: Ints, n: int, rng: np.random.Generator) -> Ints:

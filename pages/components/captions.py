@@ -17,11 +17,6 @@ _MAP_CONFIG = {
     "modeBarButtons": [["lasso2d", "select2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
 }  # fmt: skip
 
-_MAP_CONFIG = {
-    "displayModeBar": True, "displaylogo": False, "scrollZoom": True,
-    "modeBarButtons": [["lasso2d", "select2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
-}  # fmt: skip
-
 
 def caption(runs: Sequence[Run], counts: Sequence[int], rule: ScoreRule, more: str = "") -> None:
     """State what a chart shows, one encoder after the other."""

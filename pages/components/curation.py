@@ -10,9 +10,9 @@ from jepascore_core.decision_plots import RULE_NAMES, curation_plot
 from jepascore_core.errors import RunError
 from jepascore_core.naming import encoder_phrase
 from pages.components import loaders, pickers
-from pages.components.captions import chart
 from pages.components.curation_choice import Choice, shares
 from pages.components.prepared import Tell, prepared
+from pages.components.steady import steady
 from pages.components.text import EMPTY, column, count, md, number, plural, public_md
 
 
@@ -44,7 +44,7 @@ def draw_verdict(choice: Choice) -> Trials | None:
 def draw_accuracy(choice: Choice, trials: Trials) -> None:
     """The figure, what stands behind it, and its numbers."""
     st.markdown("**Accuracy of a probe fitted on what is kept, judged on held-out images**")
-    chart(curation_plot(trials), key="curation", alt=_in_words(trials))
+    steady(lambda: curation_plot(trials), trials, key="curation", alt=_in_words(trials), growing=False)
     uneven = f" The largest class holds {number(100 * trials.majority, 0)} % of them." if trials.uneven else ""
     st.caption(
         f"{md(encoder_phrase(choice.run))}: {md(pickers.dataset_name(choice.run))}, {plural(trials.images, 'image')} "
