@@ -84,7 +84,8 @@ def method_chart(panels: Sequence[tuple[str, str, Sequence[Whisker]]]) -> go.Fig
         col=1,
     )
     figure.update_xaxes(
-        range=[-0.03, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1], gridcolor=GRID, showgrid=True, zeroline=False, ticks="",
+        range=[-0.03, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1], ticktext=["0", "", "0.5", "", "1"], tickangle=0,
+        gridcolor=GRID, showgrid=True, zeroline=False, ticks="",
         title_text="AUROC, in-distribution above →" if len(panels) < 3 else "AUROC →",
     )  # fmt: skip
     return figure

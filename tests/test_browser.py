@@ -159,6 +159,17 @@ def test_strips_say_which_end_they_are_where_they_stand_below_one_another(app: A
     assert not head.first.is_visible() and over.inner_text() == "Least likely"
 
 
+@pytest.mark.parametrize("name", ["singular_vectors", "map"])
+def test_on_a_tablet_figures_stand_one_beneath_the_other(app: App, tab, name: str) -> None:
+    tab.set_viewport_size({"width": 820, "height": 900})
+    visit(tab, app, name)
+    tab.locator(".js-plotly-plot .xtick").first.wait_for()
+    settle(tab)
+    widths = tab.eval_on_selector_all(".js-plotly-plot", "all => all.map(plot => plot.getBoundingClientRect().width)")
+    assert widths and min(widths) > 400
+    assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
 def test_the_address_restores_the_view(app: App, tab) -> None:
     visit(tab, app, "singular_vectors")
     before = tab.url

@@ -28,8 +28,12 @@ _CARDS = """<style>
 .js-plotly-plot:not(:has(.heatmaplayer .hm)) .annotation-text
   { paint-order: stroke; stroke: light-dark(#ffffff, #1a1c20); stroke-width: 4px; stroke-linejoin: round; }
 [data-testid="stMainBlockContainer"] { padding-left: 32px; padding-right: 32px; font-feature-settings: "tnum" 1; }
-@media (max-width: 1000px) {
-  .stColumn:has(.st-key-card_meaning), .stColumn:has(.st-key-card_limits) { min-width: calc(100% - 24px); }
+@media (max-width: 1000px) { /* what stands side by side on a desk stands one beneath the other on a tablet */
+  .stColumn:has([data-testid="stButtonGroup"]) { min-width: fit-content; }
+  .stColumn:has([class*="st-key-card"], .stPlotlyChart) { min-width: calc(100% - 24px); }
+  .stColumn:has(.st-key-card_image, .st-key-card_leverage, .st-key-card_dropped, .st-key-card_dropped_leverage)
+    { min-width: calc(50% - 24px); }
+  .st-key-moved { max-width: 280px; }
 }
 </style>"""
 

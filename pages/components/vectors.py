@@ -233,7 +233,7 @@ def _walk(
     walk = encode.path(encoder, source.image, wanted.k, wanted.smallest, which, float(alpha))
     here = walk.steps.iloc[int(np.argmin(np.abs(walk.steps["alpha"] - alpha)))]
     left, middle, right = st.columns([3, 4, 4], gap="medium")
-    with left:
+    with left, st.container(key="moved"):
         picture = enlarged(encode.moved(encoder, source.image, vectors[which], float(alpha)), SIDE)
         st.image(picture, width="stretch", alt=f"The image moved by {alpha:.2f} along {name}")
         distance, score, step = significant(here["movement"]), number(here["score"], 2), number(float(alpha), 2)
