@@ -322,7 +322,7 @@ def test_a_run_is_started_followed_and_survives_a_reload(app: App, tab, tmp_path
     tab.keyboard.press("Escape")
     settle(tab)
     tab.get_by_role("button", name=re.compile("^(play_arrow )?(Start|Score)", re.IGNORECASE)).first.click()
-    settle(tab)
+    tab.locator("[class*=st-key-job_], .st-key-arriving").filter(has_text="pictures").first.wait_for(timeout=60_000)
     tab.reload()
     deadline = time.monotonic() + 120
     new: list[dict] = []

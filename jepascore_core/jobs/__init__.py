@@ -152,7 +152,7 @@ def resume(job: Job, *, runs_dir: str | Path | None = None) -> Job:
 
 
 def demo_requests(*, device: str = "auto") -> list[RunRequest]:
-    """What the demo scores: three datasets with the trained encoder, then with its untrained twin as a control.
+    """What the demo scores: four datasets with the trained encoder, then with its untrained twin as a control.
 
     Args:
         device: As ``RunRequest`` takes it.
