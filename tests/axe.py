@@ -1,6 +1,6 @@
 """axe-core in a page: what is serious or critical in it, and of our making."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from axe_playwright_python.base import AXE_SCRIPT
 
@@ -9,30 +9,37 @@ STREAMLITS = {
     ("list", '[data-testid="stSidebarNavItems"]'): "groups of the navigation are a <div> within its <ul>",
     ("listitem", '[data-testid="stSidebarNavItems"]'): "the same, seen from the <li>",
 }
+COLOURS = ("color-contrast",)  # all else that axe looks at is the same in both themes
 # A dialog locks the page; axe then takes the page, which has no height of its own, for a window that hides all
 UNLOCK = "html { overflow: visible !important }"
 
 
-def complaints(tab, schemes: Iterable[str] = ("light", "dark"), within: str | None = None) -> list[str]:
-    """What axe finds serious or critical in each theme, but for what is Streamlit's; the tab stays in the last one."""
-    where = {"include": [[within]]} if within else {}
-    tab.add_style_tag(content=UNLOCK)
-    tab.evaluate(AXE_SCRIPT)
+def complaints(tab, within: str | None = None) -> list[str]:
+    """What axe finds serious or critical in both themes, but for what is Streamlit's; the tab stays in the dark one."""
+    show_in(tab, "light")
+    told = complaints_now(tab, within=within)
+    show_in(tab, "dark")
+    return told + complaints_now(tab, COLOURS, within)
+
+
+def complaints_now(tab, rules: Sequence[str] = (), within: str | None = None) -> list[str]:
+    """The same in the theme that is shown, by some of its rules or by all."""
+    if not tab.evaluate("Boolean(window.axe)"):
+        tab.add_style_tag(content=UNLOCK)
+        tab.evaluate(AXE_SCRIPT)
+    found = tab.evaluate(
+        "([within, rules]) => axe.run(within ?? document, "
+        "{resultTypes: ['violations'], ...(rules.length && {runOnly: rules})})",
+        [within, list(rules)],
+    )
     told = []
-    for place, scheme in enumerate(schemes):
-        show_in(tab, scheme)
-        only = {"runOnly": ["color-contrast"]} if place else {}  # all else is the same in both
-        found = tab.evaluate(
-            "([where, only]) => axe.run(where.include ? where : document, {resultTypes: ['violations'], ...only})",
-            [where, only],
-        )
-        for violation in found["violations"]:
-            if violation["impact"] not in ("serious", "critical"):
-                continue
-            for node in violation["nodes"]:
-                if not is_streamlits(tab, violation["id"], node["target"]):
-                    why = "; ".join(check["message"] for check in node["any"] + node["all"] + node["none"])
-                    told.append(f"{scheme}, {violation['id']}: {node['html'][:160]}: {why}")
+    for violation in found["violations"]:
+        if violation["impact"] not in ("serious", "critical"):
+            continue
+        for node in violation["nodes"]:
+            if not is_streamlits(tab, violation["id"], node["target"]):
+                why = "; ".join(check["message"] for check in node["any"] + node["all"] + node["none"])
+                told.append(f"{violation['id']}: {node['html'][:160]}: {why}")
     return told
 
 

@@ -1,6 +1,5 @@
 """A running dashboard and a real Chromium, for the tests that drive them."""
 
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from jepascore_core.store import Progress, list_runs
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -35,10 +36,9 @@ class App:
     started: float
     console: list[str] = field(default_factory=list)
 
-    def runs(self) -> list[dict]:
-        """What the command line says of the runs."""
-        command = [sys.executable, "-m", "jepascore_core", "runs", "--json", "--runs-dir", str(self.home / "runs")]
-        return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    def runs(self) -> dict[str, Progress]:
+        """How far each run is, by name."""
+        return {run.name: run.progress() for run in list_runs(self.home / "runs")}
 
     def job_pids(self) -> list[int]:
         """Processes that the dashboard started."""

@@ -271,7 +271,7 @@ def test_a_bad_image_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("interrupt", [signal.SIGTERM, signal.SIGINT])
 def test_signals_flush_and_resume(interrupt: signal.Signals, tmp_path: Path) -> None:
-    arguments = ("score", "--encoder", "demo:jepa-tiny", "--dataset", "demo:digits", "--batch-size", 2)
+    arguments = ("score", "--encoder", "demo:jepa-tiny", "--dataset", "demo:digits", "--batch-size", 2, "--limit", 80)
     process = subprocess.Popen(
         command(*arguments, "--runs-dir", tmp_path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
